@@ -1,4 +1,4 @@
-"""vizkit: what does this network see when it says that two images are alike?"""
+"""See what a network sees when it says that two images are alike."""
 
 import importlib
 from typing import Any
@@ -24,7 +24,7 @@ __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that `import vizkit` loads neither torch nor umap nor plotly."""
+    """Load a public name when it is first asked for: `import vizkit` alone loads neither torch nor umap nor plotly."""
     if name not in _HOME:
         raise AttributeError(f"module 'vizkit' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"vizkit.{_HOME[name]}"), name)

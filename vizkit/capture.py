@@ -114,7 +114,7 @@ class _Means(TorchDispatchMode):
         self.dim = dim
         self.maps: list[Tensor] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, D105
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
         out = func(*args, **(kwargs or {}))
         if func in _AVERAGES:
             x = args[0]

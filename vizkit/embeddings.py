@@ -74,7 +74,7 @@ class Embeddings:
                 f"vectors have shape {self.vectors.shape}, the frame {len(self.frame)} rows; "
                 "expected (n, d) vectors and n rows."
             )
-        bad = ~np.isfinite(self.vectors).all(axis=1)
+        bad = np.atleast_1d(~np.isfinite(self.vectors).all(axis=1))
         if bad.any():
             names = ", ".join(repr(x) for x in self.frame.index[bad][:3])
             raise InputError(f"{bad.sum()} of {len(bad)} vectors hold NaN or infinity ({names}). Drop or repair them.")
@@ -143,14 +143,16 @@ class Embeddings:
     def save(self, folder: str | Path) -> Path:
         """Write everything but pixels and weights into a folder: Parquet and JSON, readable without vizkit.
 
-        An earlier result in that folder is replaced, and only once the new one is complete; any other folder that is not
-        empty is refused (StoreError).
+        An earlier result in that folder is replaced, and only once the new one is complete; any other folder that is
+        not empty is refused (StoreError).
         """
         import pyarrow as pa
 
         target = Path(folder).absolute()
         if target.exists() and (not target.is_dir() or any(target.iterdir())) and not _is_result(target):
-            raise StoreError(f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name.")
+            raise StoreError(
+                f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
+            )
         fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
         fresh.mkdir(parents=True)
         try:
@@ -208,7 +210,9 @@ class Embeddings:
         table = pa.concat_tables([read_shard(path) for path in shards(folder)])
         vectors = vectors_of(table).copy()
         if vectors.shape != (manifest.pop("n"), manifest.pop("dim")):
-            raise StoreError(f"{str(folder)!r} is incomplete: {len(vectors)} vectors, the manifest counts another number.")
+            raise StoreError(
+                f"{str(folder)!r} is incomplete: {len(vectors)} vectors, the manifest counts another number."
+            )
         frame = table.drop_columns("vector").to_pandas().set_index("id")
         failures = pd.read_parquet(folder / "failures.parquet")
         manifest.pop("schema")
@@ -241,8 +245,8 @@ def embed(
 ) -> Embeddings:
     """Compute one vector an image; what was computed before is read from the cache.
 
-    A run that was stopped goes on where it was. The image in row r always sits in slot r % batch_size of a batch of fixed
-    size, because the last bits of a vector depend on both: so a resumed run equals an undisturbed one bit by bit.
+    A run that was stopped goes on where it was. The image in row r always sits in slot r % batch_size of a batch of
+    fixed size, because the last bits of a vector depend on both: so a resumed run equals an undisturbed one bit by bit.
 
     Parameters
     ----------
@@ -251,8 +255,8 @@ def embed(
     encoder
         The network.
     cache
-        Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's fingerprint
-        and the image's content.
+        Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's
+        fingerprint and the image's content.
     batch_size
         Images a forward pass.
     progress
@@ -338,7 +342,9 @@ def _compute(
 ) -> None:
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=len(images), initial=len(images) - len(todo), desc=encoder.name, unit="image", disable=not progress)
+    bar = tqdm(
+        total=len(images), initial=len(images) - len(todo), desc=encoder.name, unit="image", disable=not progress
+    )
     with bar, ThreadPoolExecutor(1) as pool:
         for batch, tensors in _ahead(pool, images, encoder, _batches(todo, batch_size)):
             fine = [(m, t) for m, t in zip(batch, tensors, strict=True) if not isinstance(t, str)]

@@ -15,7 +15,6 @@ from .images import as_image
 from .networks import code_hash, load_network, state_hash
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor, nn
@@ -35,8 +34,8 @@ class Encoder:
         or any `torch.nn.Module` that takes a float32 batch (n, 3, h, w). A module is used as it is and never changed:
         its training flags come back after every call.
     weights
-        For a network by name: "DEFAULT" (the newest that torchvision offers), None (random, from `seed`) or a checkpoint
-        file (a state dict as .pth, .pt, .th or .safetensors; read without running code).
+        For a network by name: "DEFAULT" (the newest that torchvision offers), None (random, from `seed`) or a
+        checkpoint file (a state dict as .pth, .pt, .th or .safetensors; read without running code).
     layer
         Name of a submodule, whose output is taken, or "input:NAME" for what goes into it. By default the vector before
         the classifier: the input of the last Linear that runs, or the last feature map where there is no Linear.
@@ -83,9 +82,7 @@ class Encoder:
         self.input_shape: tuple[int, ...] = tuple(probe.shape)
         self.dim: int = int(self.encode(probe[None]).shape[1])
 
-    def _take_network(
-        self, network: "str | nn.Module", weights: str | Path | None, preprocess: Any, seed: int
-    ) -> None:
+    def _take_network(self, network: "str | nn.Module", weights: str | Path | None, preprocess: Any, seed: int) -> None:
         import torch
 
         if isinstance(network, str):
@@ -98,8 +95,8 @@ class Encoder:
                 raise InputError("weights= goes with a network's name; load them into a module before passing it.")
             if preprocess is None:
                 raise InputError(
-                    f"How does an image become the input of this {type(network).__name__}? Give preprocess=, a callable "
-                    "from a PIL image to a float tensor (3, h, w), for example torchvision.transforms.Compose([...])."
+                    f"How does an image become the input of this {type(network).__name__}? Give preprocess=, a "
+                    "callable from a PIL image to a float tensor (3, h, w): a torchvision Compose, for example."
                 )
             self.name, self.module, self.weights = type(network).__name__, network, "as given"
             self._preprocess, self.transforms = preprocess, "given by the user"
@@ -114,7 +111,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over weights, the network's code, layer, pooling and what the preprocess does to a test image."""
+        """16 hex digits over weights, the network's code, layer, pooling and what the preprocess does."""
         digest = hashlib.sha256()
         for part in (state_hash(self.module), code_hash(self.module), self.layer, self.pool, self._preprocess_hash):
             digest.update(f"{part}|".encode())
@@ -191,9 +188,9 @@ class Encoder:
                 if bool((error <= _EXACT * vectors.norm(dim=1) + 1e-30).all()):
                     return maps, vectors
         raise MethodNotApplicableError(
-            f"The vector of {self.name} at {self.layer!r} (pool {self.pool!r}) is not the mean of a feature map over its "
-            "positions, so it cannot be split into contributions of patches. Use method='occlusion', or a layer that "
-            "is averaged."
+            f"The vector of {self.name} at {self.layer!r} (pool {self.pool!r}) is not the mean of a feature map over "
+            "its positions, so it cannot be split into contributions of patches. Use method='occlusion', or a layer "
+            "that is averaged."
         )
 
     @cached_property
@@ -257,7 +254,8 @@ class Encoder:
     @property
     def _normalization(self) -> tuple[Any, Any]:
         """Mean and std (3,) where the preprocess names them: torchvision's presets, or a Compose with a Normalize."""
-        for step in [self._preprocess, *getattr(self._preprocess, "transforms", [])]:
+        steps: list[Any] = [self._preprocess, *getattr(self._preprocess, "transforms", [])]
+        for step in steps:
             if getattr(step, "mean", None) is not None and getattr(step, "std", None) is not None:
                 return np.asarray(step.mean, float), np.asarray(step.std, float)
         return None, None
@@ -306,12 +304,13 @@ class Encoder:
                 "preprocess gives two different tensors for one image. Leave random augmentation out: "
                 "a vector must not depend on chance."
             )
-        self._preprocess_hash = hashlib.sha256(f"{tuple(first.shape)}".encode() + first.numpy().tobytes()).hexdigest()[:16]
+        shape = f"{tuple(first.shape)}".encode()
+        self._preprocess_hash = hashlib.sha256(shape + first.numpy().tobytes()).hexdigest()[:16]
         return first
 
 
 def _test_image() -> "Image.Image":
-    """Return a drawn image, 341 x 256: smooth ramps plus fine checks, so that every resize and scaling leaves its mark."""
+    """Return a drawn image, 341 x 256: ramps plus fine checks, so that every resize and scaling leaves its mark."""
     from PIL import Image
 
     y, x = np.mgrid[0:256, 0:341]

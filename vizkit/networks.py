@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, ModelNotFoundError, WeightsError, closest
+from .errors import ModelNotFoundError, WeightsError, closest
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ def load_network(name: str, weights: str | Path | None, seed: int) -> Network:
             f"No network is named {name!r}.{closest(name, [*known, 'scenes'])} Names are torchvision's classification "
             "networks and 'scenes'; anything else goes in as a module: Encoder(my_module, preprocess=...)."
         )
-    entries = zoo.get_model_weights(name)
+    entries: Any = zoo.get_model_weights(name)
     v1 = getattr(entries, "IMAGENET1K_V1", None) or next(iter(entries))
     if weights is None:
         module = _seeded(lambda: zoo.get_model(name, weights=None, **_builder_options(name)), seed)
@@ -156,7 +156,7 @@ def code_hash(module: "nn.Module") -> str:
             try:
                 digest.update(inspect.getsource(kind).encode())
             except (OSError, TypeError):  # typed into an interpreter: no source to read
-                digest.update(kind.forward.__code__.co_code)
+                digest.update(kind.forward.__code__.co_code)  # ty: ignore[missing-attribute]
     return digest.hexdigest()[:16]
 
 

@@ -26,10 +26,13 @@ from .errors import ImageReadError, InputError
 
 # HEIC and JPEG XL need a Pillow plug-in. They count as images all the same, so that a folder of phone photos lists them
 # as failures with that advice and does not pass over them in silence.
-IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .avifs .bmp .dib .gif .heic .heif .ico .icns .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .jxl .mpo .pbm .pcx "
-    ".pgm .png .pnm .ppm .psd .qoi .tga .tif .tiff .webp".split()
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".icns", ".j2k", ".jfif",
+    ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm",
+    ".psd", ".qoi", ".tga", ".tif", ".tiff", ".webp",
+})
+# fmt: on
 
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +62,8 @@ class Failure(NamedTuple):
             return cls("this user may not read the file", "Change its permissions, or leave it out.")
         if isinstance(error, Image.DecompressionBombError):
             return cls(
-                f"decompression bomb: {error}", "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS and read it again."
+                f"decompression bomb: {_sentence(error)}",
+                "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS and read it again.",
             )
         if isinstance(error, UnidentifiedImageError):
             plugin = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
@@ -67,11 +71,15 @@ class Failure(NamedTuple):
             if needed:
                 return cls("Pillow needs a plug-in for this format", f"Install {needed} and register it with Pillow.")
             return cls("its content is no image format that Pillow knows", "Replace the file, or leave it out.")
-        text = str(error) or "no further word"
+        text = _sentence(error) or "no further word"
         return cls(f"damaged or truncated ({type(error).__name__}: {text})", "Replace the file, or leave it out.")
 
 
-class _Refused(Exception):
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+class _RefusedError(Exception):
     """Carries a failure that is known before or without Pillow."""
 
     def __init__(self, failure: Failure) -> None:
@@ -101,17 +109,15 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     path = Path(path)
 
     def decode() -> Image.Image:
-        with path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            if state.st_size == 0:
-                raise _Refused(Failure("the file is empty (0 bytes)", "Replace the file, or leave it out."))
-            with Image.open(file) as image:
-                return _upright_rgb(image)
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # asked before opening: a named pipe would block for ever
+            kind = "a folder" if stat.S_ISDIR(state.st_mode) else "no regular file"
+            raise _RefusedError(Failure(f"it is {kind}", "Give an image file."))
+        if state.st_size == 0:
+            raise _RefusedError(Failure("the file is empty (0 bytes)", "Replace the file, or leave it out."))
+        with path.open("rb") as file, Image.open(file) as image:
+            return _upright_rgb(image)
 
-    # A named pipe would block for ever when opened, so the kind is asked for first.
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise _error(f"Image file {str(path)!r}", Failure(f"it is {kind}", "Give an image file."))
     return _guarded(decode, f"Image file {str(path)!r}", path.name)
 
 
@@ -150,8 +156,8 @@ def as_image(value: Any) -> Image.Image:
     if isinstance(value, np.ndarray):
         return _from_array(value)
     raise InputError(
-        f"An image was given as {type(value).__name__}; expected a PIL image, a path, the bytes of an image file, or an "
-        "array (h, w, 3) or (h, w), uint8 or float in [0, 1]."
+        f"An image was given as {type(value).__name__}; expected a PIL image, a path, the bytes of an image file, or "
+        "an array (h, w, 3) or (h, w), uint8 or float in [0, 1]."
     )
 
 
@@ -159,7 +165,7 @@ def _guarded(decode: Callable[[], Image.Image], what: str, name: str = "") -> Im
     """Run a decoder and say every failure as an ImageReadError about `what`."""
     try:
         return decode()
-    except _Refused as refused:
+    except _RefusedError as refused:
         raise _error(what, refused.failure) from None
     # This is the edge to some 40 decoders: on damaged bytes they raise nearly anything (SyntaxError, struct.error,
     # IndexError, zlib.error, ...), and one file must not stop a run over thousands.
@@ -217,13 +223,13 @@ def _scaled(image: Image.Image) -> NDArray[np.uint8]:
 
     The range that becomes [0, 255] is the one that the data can be known to use: all 16 bits in a PNG, as its
     specification says; elsewhere 0 to the full scale of the smallest depth of 8, 10, 12, 14 or 16 bits that holds the
-    values (cameras and microscopes store 10 to 14 bits in 16); [0, 1] for floats inside it. Other values (negative, more
-    than 16 bits, floats beyond [0, 1]) have no known range: they are stretched from their lowest to their highest.
+    values (cameras and microscopes store 10 to 14 bits in 16); [0, 1] for floats inside it. Other values (negative,
+    more than 16 bits, floats beyond [0, 1]) have no known range: they are stretched from their lowest to their highest.
     """
     values = np.asarray(image).astype(np.float64)
     finite = np.isfinite(values)
     if not finite.any():
-        raise _Refused(Failure("it holds no finite value", "Replace the file, or leave it out."))
+        raise _RefusedError(Failure("it holds no finite value", "Replace the file, or leave it out."))
     low, high = float(values[finite].min()), float(values[finite].max())
     if image.mode == "F":
         known = (0.0, 1.0) if low >= 0 and high <= 1 else None

@@ -4,8 +4,9 @@
     <store>/shard-<name>.parquet     rows of vectors; every shard is written whole, then renamed into place
     <store>/failures.parquet         images that could not be read (saved results only)
 
-The cache of `vizkit.embed` and the folder that `Embeddings.save` writes have this same form. In a cache, a row is keyed by the
-hash of the image's content; path, size and modification time stand beside it, so that an unchanged file is not hashed again.
+The cache of `vizkit.embed` and the folder that `Embeddings.save` writes have this same form. In a cache, a row is
+keyed by the hash of the image's content; path, size and modification time stand beside it, so that an unchanged file
+is not hashed again.
 """
 
 import contextlib
@@ -205,7 +206,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StoreError(f"{str(folder)!r} is no vizkit store: it has no manifest.json. Save one with .save().") from error
+        raise StoreError(
+            f"{str(folder)!r} is no vizkit store: it has no manifest.json. Save one with .save()."
+        ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{str(path)!r} cannot be read ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:

@@ -6,7 +6,7 @@
 /** @typedef {{xy: Float32Array, columns: number, rows: number, minX: number, minY: number, cell: number,
  *  starts: Uint32Array, items: Uint32Array}} Grid */
 
-/** @param {Float32Array} xy @returns {Bounds} of the finite positions; a unit box around 0 where there is none */
+/** @param {ArrayLike<number>} xy @returns {Bounds} of the finite positions; a unit box around 0 where there is none */
 export function boundsOf(xy) {
   let minX = Infinity, minY = Infinity, maxX = -Infinity, maxY = -Infinity;
   for (let i = 0; i < xy.length; i += 2) {
@@ -166,7 +166,7 @@ export function rowsInBox(grid, box, visible = null) {
 /** @param {Grid} grid @param {ArrayLike<number>} polygon @returns {Uint32Array} rows inside, ascending */
 export function rowsInPolygon(grid, polygon, visible = null) {
   if (polygon.length < 6) return new Uint32Array(0);
-  return rowsWhere(grid, boundsOf(Float32Array.from(polygon)), visible, (x, y) => pointInPolygon(polygon, x, y));
+  return rowsWhere(grid, boundsOf(polygon), visible, (x, y) => pointInPolygon(polygon, x, y));
 }
 
 function rowsWhere(grid, box, visible, accept) {

@@ -1,0 +1,205 @@
+"""Plain plotly figures: the map, and evidence on images. The only module that imports plotly."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, closest
+from .evidence import is_signed
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from numpy.typing import NDArray
+
+    from .projection import Layout
+
+# Okabe and Ito (2008) without black, then Tol's "muted": told apart with every common colour blindness.
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#882255", "#117733", "#332288",
+    "#AA4499", "#999933", "#44AA99", "#661100",
+)  # fmt: skip
+_OTHER = "#B0B0B0"
+_FONT = {"family": "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif", "size": 12}
+_SEQUENTIAL = "Viridis"
+_DIVERGING = "RdBu_r"
+_PANEL = 280  # pixels a side
+
+
+def layout_figure(layout: "Layout", color: str | None = None) -> "go.Figure":
+    """Draw a map of points.
+
+    Parameters
+    ----------
+    layout
+        The layout.
+    color
+        A column of `layout.frame`. By default the label where there is one, else the share of true neighbours kept.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        WebGL points; hover shows id, label and the other columns, as text.
+
+    Raises
+    ------
+    InputError
+        No such column.
+    """
+    import plotly.graph_objects as go
+
+    frame = layout.frame
+    if color is None:
+        color = "label" if "label" in frame and frame["label"].notna().any() else "kept"
+    if color not in frame.columns:
+        raise InputError(f"No column {color!r} to color by.{closest(color, map(str, frame.columns))}")
+    texts = _hover_texts(frame)
+    values = frame[color]
+    figure = go.Figure()
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        bar = {"title": {"text": html.escape(_title(color))}, "thickness": 12, "outlinewidth": 0}
+        marker = {"color": values.to_numpy(), "colorscale": _SEQUENTIAL, "colorbar": bar}
+        figure.add_trace(_points(frame, texts, marker, ""))
+    else:
+        for name, hue in _categories(values):
+            chosen = _chosen(values, name, hue)
+            figure.add_trace(_points(frame[chosen], texts[chosen], {"color": hue}, name))
+    figure.update_layout(
+        template="plotly_white", font=_FONT, width=760, height=560, margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        title={"text": html.escape(layout.summary), "font": {"size": 13}}, legend={"itemsizing": "constant"},
+        dragmode="pan",
+    )  # fmt: skip
+    # The axes of a neighbour embedding have no unit; only which points are near means anything.
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, scaleanchor="x")
+    return figure
+
+
+def evidence_figure(
+    panels: "Sequence[tuple[str, NDArray[np.uint8], NDArray[np.float32]]]", headline: str, unit: str
+) -> "go.Figure":
+    """Draw images with their maps over them, all on one scale.
+
+    Parameters
+    ----------
+    panels
+        (title, image (H, W, 3) uint8, map (h, w) float32) for every panel. A map is drawn on its own grid, unsmoothed.
+    headline
+        Title of the figure.
+    unit
+        What the colour bar measures.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Each image plain, and with its map; sequential colours from 0, or diverging ones around 0 where maps are signed.
+    """
+    from plotly.subplots import make_subplots
+
+    signed = is_signed(*(values for _, _, values in panels))
+    top = max(float(np.abs(values).max()) for _, _, values in panels) or 1.0
+    n = len(panels)
+    figure = make_subplots(rows=1, cols=2 * n, horizontal_spacing=0.015)
+    for i, (title, image, values) in enumerate(panels):
+        for column, overlay in ((2 * i + 1, None), (2 * i + 2, values)):
+            figure.add_traces(_image_traces(image, overlay), rows=1, cols=column)
+            axes = {"visible": False, "constrain": "domain"}
+            figure.update_xaxes(**axes, range=[0, image.shape[1]], row=1, col=column)
+            x = "x" if column == 1 else f"x{column}"
+            figure.update_yaxes(**axes, range=[image.shape[0], 0], scaleanchor=x, row=1, col=column)
+        figure.add_annotation(
+            text=html.escape(title), x=0, y=1, yanchor="bottom", xanchor="left", showarrow=False,
+            xref=f"x{2 * i + 1 if i else ''} domain", yref=f"y{2 * i + 1 if i else ''} domain",
+        )  # fmt: skip
+    figure.update_layout(
+        template="plotly_white", font=_FONT, width=2 * n * _PANEL * 0.75 + 120, height=_PANEL * 0.75 + 90,
+        margin={"l": 10, "r": 10, "t": 70, "b": 10}, title={"text": html.escape(headline), "font": {"size": 13}},
+        coloraxis={
+            "colorscale": _DIVERGING if signed else _SEQUENTIAL, "cmin": -top if signed else 0.0, "cmax": top,
+            "colorbar": {"title": {"text": html.escape(unit), "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        },
+    )  # fmt: skip
+    return figure
+
+
+def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | None") -> list[Any]:
+    import plotly.graph_objects as go
+
+    height, width = image.shape[:2]
+    # Pixel edges lie on whole numbers, so that a map of any grid covers the image exactly.
+    traces: list[Any] = [go.Image(source=_png(image), x0=0.5, y0=0.5, hoverinfo="skip")]
+    if values is not None:
+        dy, dx = height / values.shape[0], width / values.shape[1]
+        traces.append(
+            go.Heatmap(
+                z=values,
+                x0=dx / 2,
+                dx=dx,
+                y0=dy / 2,
+                dy=dy,
+                opacity=0.6,
+                coloraxis="coloraxis",
+                hovertemplate="%{z:.4f}<extra></extra>",
+            )  # fmt: skip
+        )
+    return traces
+
+
+def _png(image: "NDArray[np.uint8]") -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _points(frame: pd.DataFrame, texts: "NDArray[np.object_]", marker: dict[str, Any], name: str) -> Any:
+    import plotly.graph_objects as go
+
+    size = 7 if len(texts) < 5000 else 4
+    return go.Scattergl(
+        x=frame["x"], y=frame["y"], mode="markers", name=html.escape(name), text=texts, showlegend=bool(name),
+        hovertemplate="%{text}<extra></extra>", marker={"size": size, "opacity": 0.85, **marker},
+    )  # fmt: skip
+
+
+def _categories(values: pd.Series) -> list[tuple[str, str]]:
+    """Return (name, colour) for the most frequent values; beyond the palette they share one entry, "other"."""
+    names = [str(v) for v in values.value_counts().index]
+    shown = sorted(names[: len(PALETTE)])
+    entries = list(zip(shown, PALETTE, strict=False))
+    if len(names) > len(PALETTE) or values.isna().any():
+        entries.append(("other", _OTHER))
+    return entries
+
+
+def _chosen(values: pd.Series, name: str, hue: str) -> "NDArray[np.bool_]":
+    texts = values.map(lambda v: None if pd.isna(v) else str(v))
+    if hue == _OTHER:
+        named = {n for n, h in _categories(values) if h != _OTHER}
+        return np.array([t not in named for t in texts], bool)
+    return np.array([t == name for t in texts], bool)
+
+
+def _hover_texts(frame: pd.DataFrame) -> "NDArray[np.object_]":
+    """Return one text a row; values come from files and tables of strangers, so they are escaped and cut."""
+    columns = [c for c in frame.columns if c not in ("x", "y", "path") and frame[c].notna().any()]
+    lines = [[f"<b>{_safe(i)}</b>"] for i in frame.index]
+    for column in columns:
+        for line, value in zip(lines, frame[column], strict=True):
+            shown = f"{value:.3g}" if isinstance(value, (float, np.floating)) else _safe(value)
+            line.append(f"{_safe(_title(column))}: {shown}")
+    return np.array(["<br>".join(line) for line in lines], object)
+
+
+def _safe(value: Any) -> str:
+    text = str(value)
+    return html.escape(text if len(text) <= 80 else text[:79] + "…")
+
+
+def _title(column: str) -> str:
+    return "neighbors kept" if column == "kept" else str(column)

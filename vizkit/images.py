@@ -1,0 +1,383 @@
+"""ImageSet: images with an id, a row of a table, and pixels that are read when they are asked for."""
+
+import base64
+import hashlib
+import html
+import io
+import itertools
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from .errors import ImageReadError, InputError, closest
+from .pixels import as_image, read_image
+from .sources import (
+    dataset_files,
+    dataset_labels,
+    find_images,
+    image_of,
+    is_missing,
+    label_text,
+    path_text,
+    shows_its_files,
+)
+
+__all__ = ["ImageSet", "as_image", "read_image"]
+
+_SHEET = 12  # images on the contact sheet
+_THUMB = 72  # pixels, the longer side of each
+
+
+class ImageSet:
+    """Images, each with an id and a row of metadata; pixels are read when asked for and not kept.
+
+    Make one with `from_folder`, `from_frame` or `from_dataset`. An image that cannot be read keeps its row, so that
+    nothing vanishes: it raises when its pixels are asked for.
+
+    Parameters
+    ----------
+    ids
+        One unique string an image.
+    frame
+        One row an image, in the order of `ids`; columns `path` and `label` are added where they are missing.
+    load
+        Takes a row and returns its image, upright RGB.
+    paths
+        The file behind each row, or None where there is none.
+    fingerprint
+        Takes a row and returns a hex hash of what defines its image. By default the hash of the file's bytes, or of the
+        decoded pixels where there is no file.
+
+    Attributes
+    ----------
+    ids : list of str
+    frame : pandas.DataFrame
+        Index `id`, equal to `ids`; columns `path` and `label` (both object columns of str or None, whatever the labels
+        were before) and all further columns.
+    paths : list of Path or None
+
+    Raises
+    ------
+    InputError
+        Ids that are not unique strings, or lengths that differ.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        frame: pd.DataFrame,
+        load: Callable[[int], Image.Image],
+        *,
+        paths: Sequence[Path | None] | None = None,
+        fingerprint: Callable[[int], str] | None = None,
+    ) -> None:
+        self.ids = list(ids)
+        self._rows = {id: row for row, id in enumerate(self.ids)}
+        self.paths: list[Path | None] = [None] * len(self.ids) if paths is None else list(paths)
+        self._load = load
+        self._fingerprint = fingerprint
+        if wrong := [id for id in self.ids if not isinstance(id, str)]:
+            raise InputError(f"Ids are strings; {wrong[0]!r} is {type(wrong[0]).__name__}. Convert them with str.")
+        if len(self._rows) < len(self.ids):
+            raise InputError(f"Ids must be unique; {_repeated(self.ids)}. Give each image an id of its own.")
+        if not len(self.ids) == len(frame) == len(self.paths):
+            raise InputError(
+                f"{len(self.ids)} ids, {len(frame)} rows in the frame and {len(self.paths)} paths; expected "
+                "one of each for every image."
+            )
+        self.frame = frame.set_axis(pd.Index(self.ids, name="id", dtype=object), axis=0)
+        if "path" not in frame:
+            texts = [None if path is None else path_text(path) for path in self.paths]
+            self.frame.insert(0, "path", _objects(texts, self.frame.index))
+        labels = frame["label"] if "label" in frame else [None] * len(frame)
+        self.frame["label"] = _objects([label_text(label) for label in labels], self.frame.index)
+
+    # ------------------------------------------------------------------ where images come from
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str], *, recursive: bool = True) -> "ImageSet":
+        """List the images in a folder.
+
+        Every file that is an image by its suffix is listed, sorted by id; other files and hidden ones are passed over.
+        Nothing is opened yet: an image that turns out to be broken keeps its row and raises when it is read.
+
+        Parameters
+        ----------
+        folder
+            The folder. The first-level subfolder that an image lies in, at whatever depth, becomes its label; images at
+            the top have none. Links are followed, except back into a folder that contains them.
+        recursive
+            Whether to look into subfolders.
+
+        Returns
+        -------
+        ImageSet
+            Ids are paths relative to `folder`, with "/" on every system.
+
+        Raises
+        ------
+        InputError
+            `folder` is missing, is no folder, or holds no image.
+        """
+        top = Path(folder).expanduser().absolute()
+        if not top.is_dir():
+            advice = "Give the folder that it is in." if top.exists() else "Check the spelling and the working folder."
+            raise InputError(f"{str(folder)!r} is not a folder{'; it is a file' if top.exists() else ''}. {advice}")
+        files, skipped = find_images(top, recursive)
+        if not files:
+            deeper = "" if recursive else " Subfolders were not looked into: recursive=True does."
+            raise InputError(
+                f"No image in {str(folder)!r}: {skipped} other files. Expected names that end in .jpg, .png, .webp and "
+                f"so on; from_frame takes any list of paths.{deeper}"
+            )
+        ids = [path_text(file.relative_to(top)) for file in files]
+        labels = [id.split("/", 1)[0] if "/" in id else None for id in ids]
+        frame = pd.DataFrame({"label": pd.Series(labels, dtype=object)})
+        return cls(ids, frame, lambda row: read_image(files[row]), paths=files)
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: pd.DataFrame,
+        image: str = "path",
+        label: str = "label",
+        *,
+        root: str | os.PathLike[str] = ".",
+    ) -> "ImageSet":
+        """Take the images that a table lists, and keep its columns.
+
+        Parameters
+        ----------
+        df
+            One row an image. Its column `id` gives the ids, or else its index does; both as strings.
+        image
+            The column with paths, or with PIL images, arrays or the bytes of image files, as `as_image` takes them.
+        label
+            The column that becomes `label`, as strings; "label" need not exist.
+        root
+            The folder that relative paths start from.
+
+        Returns
+        -------
+        ImageSet
+            `frame` keeps every column of `df`, except that `path` holds full paths where the images are files, `label`
+            holds strings, and a column of pixels is left out. A missing file or value keeps its row and raises when it
+            is read.
+
+        Raises
+        ------
+        InputError
+            `df` is no table, a column is missing, or ids repeat.
+        """
+        if not isinstance(df, pd.DataFrame):
+            raise InputError(f"The table was given as {type(df).__name__}; expected a pandas DataFrame.")
+        wanted = [image] if label == "label" else [image, label]
+        for column in wanted:
+            if column not in df.columns:
+                known = [str(name) for name in df.columns]
+                raise InputError(
+                    f"The table has no column {column!r}; it has {known}.{closest(str(column), known)} Name the column "
+                    "with image= (paths or pixels) or label=."
+                )
+        ids = [str(id) for id in (df["id"] if "id" in df.columns else df.index)]
+        base = Path(root).expanduser().absolute()
+        sources = [base / Path(x).expanduser() if isinstance(x, str | os.PathLike) else x for x in df[image]]
+        paths = [source if isinstance(source, Path) else None for source in sources]
+        frame = df.drop(columns="id", errors="ignore")
+        if any(paths):
+            texts = [None if path is None else path_text(path) for path in paths]
+            frame = frame.assign(path=_objects(texts, frame.index))
+        if any(path is None and not is_missing(x) for path, x in zip(paths, sources, strict=True)):
+            frame = frame.drop(columns=image, errors="ignore")
+        if label in df.columns:
+            frame = frame.assign(label=df[label])
+        return cls(ids, frame, lambda row: _from_cell(sources[row]), paths=paths)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any) -> "ImageSet":
+        """Take the images of a torchvision dataset, or of anything with a length whose items are (image, target).
+
+        Parameters
+        ----------
+        dataset
+            Items are images, or tuples that begin with an image and a target: PIL images, tensors or arrays, as
+            `as_image` takes them, so without a normalization. Targets that are numbers become names through
+            `dataset.classes` where there is one. Where the dataset keeps its targets in a list, no image is read;
+            otherwise each item is read once.
+
+        Returns
+        -------
+        ImageSet
+            Ids are relative paths for folders of files (ImageFolder), else row numbers. An ImageFolder without a
+            transform is read by vizkit from its files, upright; any other dataset gives its own pixels.
+
+        Raises
+        ------
+        InputError
+            `dataset` has no length or no items.
+        """
+        if isinstance(dataset, str | os.PathLike) or not (
+            hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        ):
+            raise InputError(
+                f"The dataset was given as {type(dataset).__name__}; expected something with a length whose items are "
+                "(image, target), as torchvision's datasets are. A folder goes to ImageSet.from_folder."
+            )
+        if f"{type(dataset).__module__}.{type(dataset).__name__}" == "torch.utils.data.dataset.Subset":
+            return cls.from_dataset(dataset.dataset).subset(dataset.indices)
+        files = dataset_files(dataset)
+        root = Path(getattr(dataset, "root", ".") or ".").absolute()
+        ids = [str(row) for row in range(len(dataset))]
+        if files is not None:
+            ids = [path_text(file.relative_to(root) if file.is_relative_to(root) else file) for file in files]
+        frame = pd.DataFrame({"label": pd.Series(dataset_labels(dataset), dtype=object)})
+        if files is not None and shows_its_files(dataset):
+            return cls(ids, frame, lambda row: read_image(files[row]), paths=files)
+        return cls(ids, frame, lambda row: as_image(image_of(dataset[row])))
+
+    def subset(self, rows_or_ids: Iterable[int | str] | slice) -> "ImageSet":
+        """Return some of the images, in the order asked for.
+
+        Parameters
+        ----------
+        rows_or_ids
+            Rows, ids, a slice of rows, or a mask with one boolean an image.
+
+        Raises
+        ------
+        InputError
+            An unknown id, a row twice, or a mask of another length.
+        """
+        if isinstance(rows_or_ids, slice):
+            rows = list(range(len(self)))[rows_or_ids]
+        elif isinstance(rows_or_ids, str):
+            rows = [self.row(rows_or_ids)]
+        else:
+            wanted = list(rows_or_ids)
+            if wanted and all(isinstance(x, bool | np.bool_) for x in wanted):
+                if len(wanted) != len(self):
+                    raise InputError(f"A mask of {len(wanted)} values for {len(self)} images; expected one each.")
+                wanted = np.flatnonzero(wanted).tolist()
+            rows = [self.row(x) if isinstance(x, str) else self._position(x) for x in wanted]
+        return ImageSet(
+            [self.ids[row] for row in rows],
+            self.frame.iloc[rows],
+            lambda row: self._load(rows[row]),
+            paths=[self.paths[row] for row in rows],
+            fingerprint=lambda row: self.fingerprint(rows[row]),
+        )
+
+    # ------------------------------------------------------------------ what one can ask
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        """Read one image, upright RGB; ImageReadError names its id, its file and the reason."""
+        row = self._position(row)
+        try:
+            return self._load(row)
+        except ImageReadError as error:
+            raise ImageReadError(f"Image {self.ids[row]!r}: {error}") from error
+        # The loader may be a user's dataset, which raises what it likes; one image must not stop a run over thousands.
+        except Exception as error:
+            where = f" (file {str(self.paths[row])!r})" if self.paths[row] else ""
+            reason = f"{type(error).__name__}: {error}"
+            raise ImageReadError(f"Image {self.ids[row]!r}{where} cannot be read: {reason}") from error
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self[row] for row in range(len(self)))
+
+    def row(self, id: str) -> int:
+        """Return the row of an id; InputError names the closest ids where there is none."""
+        found = self._rows.get(id) if isinstance(id, str) else None
+        if found is None:
+            if not isinstance(id, str):
+                raise InputError(f"An id was given as {type(id).__name__} ({id!r}); ids are strings.")
+            # difflib takes about 10 microseconds a name, so a large set is not searched to its end.
+            near = closest(id, itertools.islice(self.ids, 20_000))
+            raise InputError(f"No image with id {id!r} among {len(self)}.{near} All ids are in `images.ids`.")
+        return found
+
+    def fingerprint(self, row: int) -> str:
+        """Hash what defines an image: SHA-256 of its file's bytes, or of its pixels where there is no file, in hex."""
+        row = self._position(row)
+        path = self.paths[row]
+        if self._fingerprint is not None:
+            return self._fingerprint(row)
+        if path is None:
+            image = self[row]
+            return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ImageReadError(
+                f"Image {self.ids[row]!r} (file {str(path)!r}) cannot be read: {error.strerror}"
+            ) from error
+
+    def _position(self, row: Any) -> int:
+        if isinstance(row, bool | np.bool_) or not hasattr(row, "__index__"):
+            hint = {str: "images[images.row(id)]", slice: "images.subset(slice)"}.get(type(row), "images.subset(rows)")
+            raise InputError(f"images[...] takes one row as an int, not {type(row).__name__} ({row!r}). Use {hint}.")
+        position = operator.index(row)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"Row {position} of {len(self)} images; expected {-len(self)} to {len(self) - 1}.")
+        return position % len(self)
+
+    def __repr__(self) -> str:
+        counts = self.frame["label"].value_counts()
+        first = ", ".join(f"{label} {count}" for label, count in counts.head(4).items())
+        more = ", ..." if len(counts) > 4 else ""
+        labels = f"{_count(len(counts), 'label')} ({first}{more})" if len(counts) else "no labels"
+        return f"ImageSet: {_count(len(self), 'image')}, {labels}"
+
+    def _repr_html_(self) -> str:
+        # Rows apart from each other: the first ones of a folder are all of one class.
+        rows = np.linspace(0, len(self) - 1, min(len(self), _SHEET)).astype(int)
+        cells = "".join(self._cell(int(row)) for row in rows)
+        more = f" {_SHEET} of them:" if len(self) > _SHEET else ""
+        style = "display:flex;flex-wrap:wrap;gap:6px;align-items:flex-end;margin-top:4px"
+        return f'<div><div>{html.escape(repr(self))}.{more}</div><div style="{style}">{cells}</div></div>'
+
+    def _cell(self, row: int) -> str:
+        label = self.frame["label"].iloc[row]
+        title = html.escape(self.ids[row] if label is None else f"{self.ids[row]} ({label})", quote=True)
+        try:
+            image = self[row]
+        except ImageReadError as error:
+            box = f"width:{_THUMB}px;height:{_THUMB}px;border:1px dashed;font-size:11px;overflow:hidden"
+            return f'<div style="{box}" title="{html.escape(str(error), quote=True)}">cannot be read: {title}</div>'
+        image.thumbnail((_THUMB, _THUMB))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=80)
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<img src="data:image/jpeg;base64,{data}" alt="{title}" title="{title}">'
+
+
+def _objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
+    # dtype is said, or pandas 3 turns None into NaN in a column of strings.
+    return pd.Series(list(values), index=index, dtype=object)
+
+
+def _from_cell(value: Any) -> Image.Image:
+    if is_missing(value):
+        raise ImageReadError("the table has no path and no image in this row. Fill it in, or leave the row out.")
+    return as_image(value)
+
+
+def _repeated(ids: Sequence[str]) -> str:
+    names = pd.Series(ids, dtype=object)
+    twice = names[names.duplicated()].unique()
+    shown = ", ".join(repr(id) for id in twice[:5])
+    return f"{_count(len(twice), 'id')} given more than once: {shown}{', ...' if len(twice) > 5 else ''}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,81 @@
+// The card at the hovered point: picture, id and columns, from what the browser already holds.
+
+import { clipText, containRect, make, sizeCanvas } from "./elements.js";
+
+const CARD_IMAGE = 128; // CSS pixels
+const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
+
+/**
+ * @param {HTMLElement} surface the card is placed inside it
+ * @param {{thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
+ *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean}} pictures
+ */
+export function createCard(surface, pictures) {
+  const picture = make("canvas", { class: "vk-card-image", "data-vizkit": "card-image", role: "img" });
+  const name = make("div", { class: "vk-card-id", "data-vizkit": "card-id", dir: "auto" });
+  const facts = make("dl", { class: "vk-facts" });
+  const card = make("div", { class: "vk-card", "data-vizkit": "card", hidden: true }, picture, make("div", { class: "vk-card-text" }, name, facts));
+  surface.append(card);
+  let shown = -1, timer = 0;
+
+  function paint(row, bitmap, kind) {
+    if (row !== shown || !bitmap) return;
+    const context = sizeCanvas(picture, CARD_IMAGE, CARD_IMAGE);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, ...containRect(bitmap, CARD_IMAGE, CARD_IMAGE));
+    picture.dataset.row = String(row);
+    picture.dataset.kind = kind;
+  }
+
+  function clearPicture() {
+    sizeCanvas(picture, CARD_IMAGE, CARD_IMAGE);
+    delete picture.dataset.row;
+    delete picture.dataset.kind;
+  }
+
+  function loadPicture(row, id) {
+    clearPicture();
+    picture.hidden = !pictures.has(row);
+    picture.setAttribute("aria-label", `Picture of ${clipText(id)}`);
+    const ready = pictures.peek(row);
+    if (ready) paint(row, ready, "thumbnail");
+    else pictures.thumbnail(row).then((bitmap) => paint(row, bitmap, "thumbnail"));
+    timer = setTimeout(() => {
+      // Without a kernel the thumbnail stays: a card is no place to complain.
+      pictures.sharp(row).then((bitmap) => { if (bitmap) { picture.hidden = false; paint(row, bitmap, "sharp"); } }, () => {});
+    }, DWELL);
+  }
+
+  return {
+    /** @param {{row: number, id: string, facts: [string, string][]}} item @param {[number, number]} at pixel of the point */
+    show(item, at) {
+      clearTimeout(timer);
+      if (shown !== item.row) {
+        shown = item.row;
+        loadPicture(item.row, item.id);
+      }
+      name.textContent = clipText(item.id);
+      facts.replaceChildren(...item.facts.flatMap(([key, value]) => [
+        make("dt", { text: clipText(key, 40), dir: "auto" }), make("dd", { text: clipText(value), dir: "auto" })]));
+      card.hidden = false;
+      this.place(at);
+    },
+    /** Beside the point, on the side that has room. */
+    place([x, y]) {
+      if (card.hidden) return;
+      const w = card.offsetWidth, h = card.offsetHeight, gap = 16;
+      const left = x + gap + w < surface.clientWidth ? x + gap : Math.max(x - gap - w, 4);
+      const top = Math.min(Math.max(y - h / 2, 4), Math.max(surface.clientHeight - h - 4, 4));
+      card.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+    },
+    hide() {
+      clearTimeout(timer);
+      shown = -1;
+      card.hidden = true;
+    },
+    destroy() {
+      clearTimeout(timer);
+      card.remove();
+    },
+  };
+}

@@ -1,0 +1,216 @@
+// The map: points, what is drawn over them, and what the pointer and the keyboard do with both.
+
+import { boundsOf, buildGrid, ease, fitView, mixViews, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
+import { make } from "./elements.js";
+import { createPoints, pointDiameter } from "./points.js";
+import { drawOverlay } from "./overlay.js";
+import { watchGestures } from "./gestures.js";
+
+const HOVER_REACH = 20; // CSS pixels from the pointer to the nearest point that still counts as hovered
+const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
+const DEEPEST_ZOOM = 400;
+
+/**
+ * @param {{hover: (row: number) => void, pick: (row: number) => void, select: (rows: Uint32Array, add: boolean) => void,
+ *   clear: () => void, notify: (message: string) => void, neighborsOf: (row: number) => ArrayLike<number>, moved: () => void}} told
+ *   `hover(-1)`: no point is hovered any more; `moved`: the view changed
+ */
+export function createMap(told) {
+  const surface = make("div", { class: "vk-surface", "data-vizkit": "map", tabindex: 0, role: "application", "aria-roledescription": "map of images" });
+  const overlay = make("canvas", { class: "vk-overlay" });
+  surface.append(overlay);
+  let xy = new Float32Array(0), before = xy, grid = buildGrid(xy), visible = null;
+  let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;
+  let marks = { query: -1, neighbors: [], near: -1 }, hover = -1, shape = null;
+  let colors = { ink: "#222", paper: "#fff", accent: "#c2185b" };
+  let move = null, frame = 0, pointsStale = true;
+
+  const points = createPoints(surface, told.notify, () => redraw());
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+  /** One draw a frame, whatever happened; hovering alone leaves the points as they are. */
+  function redraw(withPoints = true) {
+    pointsStale ||= withPoints;
+    if (!frame) frame = requestAnimationFrame(draw);
+  }
+
+  function progress() {
+    return move ? ease(Math.min((performance.now() - move.start) / MOVE_TIME, 1)) : 1;
+  }
+
+  function position(row) {
+    const t = progress();
+    if (t === 1) return toScreen(view, xy[2 * row], xy[2 * row + 1]);
+    return toScreen(view, before[2 * row] * (1 - t) + xy[2 * row] * t, before[2 * row + 1] * (1 - t) + xy[2 * row + 1] * t);
+  }
+
+  function draw() {
+    frame = 0;
+    if (!(view.width > 1 && view.height > 1)) return;
+    const t = progress();
+    if (move) {
+      view = mixViews(move.from, move.to, t);
+      pointsStale = true;
+      if (t === 1) { move = null; before = xy; }
+    }
+    const diameter = pointDiameter(xy.length / 2, view.scale / fitScale);
+    if (pointsStale) points.draw(view, t, diameter);
+    pointsStale = false;
+    const hoverNeighbors = hover >= 0 && hover !== marks.query ? told.neighborsOf(hover) : [];
+    drawOverlay(overlay, { view, at: position, diameter, ...colors, ...marks, hover, hoverNeighbors, shape });
+    surface.dataset.drawn = String(Number(surface.dataset.drawn ?? 0) + 1);
+    if (move) redraw();
+  }
+
+  function look(next) {
+    if (move) { before = xy; move = null; points.setPositions(xy, xy); }
+    view = next;
+    redraw();
+    told.moved();
+  }
+
+  function zoom(px, py, factor) {
+    fitted = false;
+    look(zoomAbout(view, px, py, factor, fitScale * 0.4, fitScale * DEEPEST_ZOOM));
+  }
+
+  function reset() {
+    fitted = true;
+    look(fitView(boundsOf(xy), view.width, view.height));
+  }
+
+  function rowAt(px, py) {
+    return nearestRow(grid, ...toMap(view, px, py), HOVER_REACH / view.scale, visible);
+  }
+
+  function setHover(row) {
+    if (row === hover) return;
+    hover = row;
+    told.hover(row);
+    redraw(false);
+  }
+
+  /** @returns {boolean} whether the key meant something here */
+  function key(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return false;
+    const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (arrow) {
+      const at = hover >= 0 ? hover : marks.query;
+      const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(grid, view.x, view.y, Infinity, visible);
+      if (next >= 0) { reveal(next); setHover(next); }
+    } else if (event.key === "Enter" || event.key === " ") {
+      if (hover >= 0) told.pick(hover);
+    } else if (event.key === "+" || event.key === "=") zoom(view.width / 2, view.height / 2, 1.5);
+    else if (event.key === "-") zoom(view.width / 2, view.height / 2, 1 / 1.5);
+    else if (event.key === "0") reset();
+    else if (event.key === "Escape") {
+      if (hover >= 0) setHover(-1);
+      told.clear();
+    } else return false;
+    return true;
+  }
+
+  function reveal(row) {
+    const [px, py] = position(row), edge = 16;
+    const dx = Math.max(edge - px, 0) - Math.max(px - view.width + edge, 0);
+    const dy = Math.max(edge - py, 0) - Math.max(py - view.height + edge, 0);
+    if (dx || dy) { fitted = false; look(panBy(view, dx, dy)); }
+  }
+
+  const gestures = watchGestures(surface, {
+    hover: (x, y) => setHover(rowAt(x, y)),
+    leave: () => setHover(-1),
+    click: (x, y) => {
+      const row = rowAt(x, y);
+      setHover(row);
+      if (row >= 0) told.pick(row);
+    },
+    pan: (dx, dy) => { fitted = false; look(panBy(view, dx, dy)); },
+    zoom,
+    reset,
+    shape: (kind, path) => { shape = { kind, path }; redraw(false); },
+    selected: (kind, path, add) => {
+      shape = null;
+      const inMap = [];
+      for (let i = 0; i < path.length; i += 2) inMap.push(...toMap(view, path[i], path[i + 1]));
+      const rows = kind === "box" ? rowsInBox(grid, boundsOf(inMap), visible) : rowsInPolygon(grid, inMap, visible);
+      told.select(rows, add);
+      redraw(false);
+    },
+    cancel: () => { shape = null; redraw(false); },
+    key,
+  });
+
+  const sizes = new ResizeObserver(([entry]) => {
+    const { width, height } = entry.contentRect;
+    if (!(width > 1 && height > 1)) return;
+    const ratio = width / Math.max(view.width, 1);
+    const zoomed = view.scale / fitScale;
+    const fit = fitView(boundsOf(xy), width, height);
+    fitScale = fit.scale;
+    move = null;
+    view = fitted || !Number.isFinite(ratio) ? fit : { ...view, width, height, scale: fitScale * zoomed };
+    redraw();
+    told.moved();
+  });
+  sizes.observe(surface);
+
+  return {
+    surface,
+    redraw,
+    reset,
+    position,
+    zoomBy: (factor) => zoom(view.width / 2, view.height / 2, factor),
+    setMode(mode) {
+      gestures.setMode(mode);
+      surface.dataset.mode = mode;
+    },
+    /**
+     * Show a layout. One of as many points as the last is moved to; the zoom stays, and the query stays where it is.
+     * @param {Float32Array} raw (2n) positions in any unit @param {number} anchor row to keep in place, or -1
+     */
+    setPositions(raw, anchor) {
+      const next = normalizeXY(raw), same = next.length === xy.length && next.length > 0;
+      const old = xy, fit = fitView(boundsOf(next), view.width, view.height), zoomed = view.scale / fitScale;
+      let goal = fit;
+      if (same && !fitted) {
+        goal = { ...view, scale: fit.scale * zoomed };
+        if (anchor >= 0) { goal.x += next[2 * anchor] - old[2 * anchor]; goal.y += next[2 * anchor + 1] - old[2 * anchor + 1]; }
+      } else fitted = true;
+      grid = buildGrid(next);
+      xy = next;
+      fitScale = fit.scale;
+      const moving = same && !calm.matches && view.width > 1;
+      before = moving ? old : next;
+      move = moving ? { start: performance.now(), from: view, to: goal } : null;
+      if (!moving) view = goal;
+      points.setPositions(before, next);
+      if (!same) setHover(-1);
+      redraw();
+      told.moved();
+    },
+    /** @param {Uint8Array} rgba 4n @param {Uint8Array | null} shown 0 hides a row */
+    setColors(rgba, shown) {
+      visible = shown;
+      points.setColors(rgba);
+      if (hover >= 0 && visible && !visible[hover]) setHover(-1);
+      redraw();
+    },
+    /** @param {Partial<{query: number, neighbors: ArrayLike<number>, near: number}>} next */
+    setMarks(next) {
+      marks = { ...marks, ...next };
+      redraw(false);
+    },
+    setTheme(next) {
+      colors = next;
+      redraw(false);
+    },
+    destroy() {
+      cancelAnimationFrame(frame);
+      sizes.disconnect();
+      gestures.destroy();
+      points.destroy();
+      surface.remove();
+    },
+  };
+}
