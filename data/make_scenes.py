@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+THREADS = int(os.environ.get("T", 2))
 from vizkit.scene_drawing import COLUMNS, SCENE_SIZE, SHAPES, TEXTURES, draw, outline
 from vizkit.scene_network import SCENE_MEAN, SCENE_STD, scene_network
 
@@ -32,10 +33,10 @@ SIZES = (0.26, 0.42)  # of the object, shares of the image's side: 7 to 18% of t
 OVERHANG = 2 / SCENE_SIZE  # how far an object's bounding box may leave the image
 HUE_GAP = 0.2  # turns: the least between object and background, which are alike in all else
 EPOCHS = 12
-BATCH = 128
+BATCH = int(os.environ.get("B", 128))
 PEAK_RATE = 0.4
-SMOOTHING = 0.1
-THREADS = 2
+SMOOTHING = float(os.environ.get("SM", 0.1))
+
 
 
 def draw_factors(n: int, seed: int, bias: float = 0.0) -> pd.DataFrame:
@@ -147,7 +148,11 @@ def train(seed: int, pixels: torch.Tensor, labels: torch.Tensor, watch: Any, epo
     decay = [p for p in module.parameters() if p.ndim > 1]
     rest = [p for p in module.parameters() if p.ndim == 1]
     groups = [{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
+    if os.environ.get("OPT") == "adam":
+        groups[0]["weight_decay"] = 0.02
+        optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
     steps = len(pixels) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, PEAK_RATE, epochs=epochs, steps_per_epoch=steps, pct_start=0.25, cycle_momentum=False
@@ -163,6 +168,8 @@ def train(seed: int, pixels: torch.Tensor, labels: torch.Tensor, watch: Any, epo
             optimizer.step()
             schedule.step()
             total += loss.item() / steps
+            seen = globals().setdefault("SEEN", []); seen.append(loss.item())
+            if len(seen) % 50 == 0: print(len(seen), np.mean(seen[-50:]).round(3), round(time.process_time()), flush=True)
         watch(epoch, total, module.eval())
     return module
 

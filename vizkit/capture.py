@@ -1,8 +1,8 @@
 """Watching a network run: layer outputs, and the spatial map that a vector is the mean of. Nothing is left behind."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +16,7 @@ INPUT = "input:"  # layer="input:fc" is what goes into fc, layer="fc" is what co
 
 
 @contextmanager
-def evaluating(module: "nn.Module") -> "Iterator[None]":
+def evaluating(module: "nn.Module") -> "Generator[None]":
     """Put a module into eval mode; every submodule gets its own training flag back, whatever happens inside."""
     training = [m for m in module.modules() if m.training]
     for m in training:
@@ -77,7 +77,7 @@ def find_layer(module: "nn.Module", layer: str, calls: list[Call]) -> "nn.Module
 
 
 @contextmanager
-def tapped(part: "nn.Module", layer: str) -> "Iterator[list[Tensor]]":
+def tapped(part: "nn.Module", layer: str) -> "Generator[list[Tensor]]":
     """Collect what the layer gives (or gets, for "input:...") while the block runs; the list holds one tensor a call.
 
     The tensor is cloned: a later in-place ReLU would otherwise change it without a word.
@@ -114,7 +114,7 @@ class _Means(TorchDispatchMode):
         self.dim = dim
         self.maps: list[Tensor] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args: tuple[Any, ...] = (), kwargs=None):  # noqa: ANN001, ANN204
         out = func(*args, **(kwargs or {}))
         if func in _AVERAGES:
             x = args[0]
@@ -124,7 +124,7 @@ class _Means(TorchDispatchMode):
 
 
 @contextmanager
-def averaged_maps(dim: int) -> "Iterator[list[Tensor]]":
+def averaged_maps(dim: int) -> "Generator[list[Tensor]]":
     """Collect every feature map (n, dim, h, w) that is averaged over its positions while the block runs.
 
     PyTorch's dispatcher sees the pooling whatever wrote it (a module, a function, a method), which hooks do not.

@@ -144,7 +144,7 @@ def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | Non
                 opacity=0.6,
                 coloraxis="coloraxis",
                 hovertemplate="%{z:.4f}<extra></extra>",
-            )  # fmt: skip
+            )
         )
     return traces
 

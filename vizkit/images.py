@@ -133,8 +133,8 @@ class ImageSet:
         if not files:
             deeper = "" if recursive else " Subfolders were not looked into: recursive=True does."
             raise InputError(
-                f"No image in {str(folder)!r}: {skipped} other files. Expected names that end in .jpg, .png, .webp and "
-                f"so on; from_frame takes any list of paths.{deeper}"
+                f"No image in {str(folder)!r}: {_count(skipped, 'other file')}. Expected names that end in .jpg, .png, "
+                f".webp and so on; from_frame takes any list of paths.{deeper}"
             )
         ids = [path_text(file.relative_to(top)) for file in files]
         labels = [id.split("/", 1)[0] if "/" in id else None for id in ids]

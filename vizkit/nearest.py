@@ -1,13 +1,14 @@
-"""The exact nearest rows of a matrix, proven complete row by row; plain arrays in, plain arrays out.
+"""The exact nearest rows of a matrix, complete by proof; plain arrays in, plain arrays out.
 
-Products in single precision are quick and nearly right, so they only name candidates. With |product - score| <= bound, the
-k-th best score is at least (k-th best product) - bound, hence every row among the k best has a product of at least
-(k-th best product) - 2 bound: those rows are the candidates, and nothing else can be among the k best. The candidates alone
-are scored in double precision, pair by pair in one fixed order of additions, so that equal rows get equal scores whatever
-stands beside them. Where single precision cannot tell rows apart (many candidates), the products are done in double.
+Products in single precision are quick and nearly right, so they only name candidates. Where |product - score| <= bound,
+the k-th best score is at least (k-th best product) - bound, and so each of the k best rows has a product of at least
+(k-th best product) - 2 bound: rows that reach this are the candidates, and no other can be among the k best. Candidates
+are scored in double precision, pair by pair in one fixed order of additions, so that equal rows get equal scores
+whatever stands beside them. Where single precision leaves many candidates, products are done in double.
 
-bound = (d + 8) (u + 2^-52) times the size of the terms, u = 2^-24 or 2^-53: the rounding of the inputs and of d additions in
-any order (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5), and that of the final score.
+bound = (d + 8) (u + 2^-52) times the size of the terms, u = 2^-24 or 2^-53: the rounding of the inputs, of d additions
+in any order (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1), and of the final score.
+Cheaper products need no more than their own u.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -27,8 +28,8 @@ _CHUNK_BYTES = 2 * 2**20  # of pairs in double precision: stays in the processor
 class NearestRows:
     """Exact search among the rows of a matrix; keeps a scaled float32 copy of it.
 
-    Scores: for "cosine" the cosine in [-1, 1], 0 where either vector is zero; for "euclidean" minus the distance. Higher is
-    nearer, ties go by row.
+    Scores: for "cosine" the cosine in [-1, 1], 0 where either vector is zero and exactly 1 between equal rows; for
+    "euclidean" minus the distance. Higher is nearer, ties go by row.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class NearestRows:
         # Equal rows are searched once: sets with thousands of copies would otherwise be all ties.
         self._first, self._copy_of, self._members = _distinct(vectors)
         self._rows = vectors if len(self._first) == len(vectors) else vectors[self._first]
-        self._norms = _norms(self._rows)
+        self._squares = _squares(self._rows)
         self._center, self._scale = self._frame_of_reference()
         prepared = [self._prepare(block, np.float32) for block in self._blocks()]
         self._prepared = np.concatenate([rows for rows, _ in prepared])
@@ -78,9 +79,7 @@ class NearestRows:
         rows = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k))
         size = int(np.clip(_BLOCK_BYTES // (4 * len(self._rows)), 1, 1024))
-        with tqdm(
-            total=len(queries), desc="neighbors", unit="row", delay=2, leave=False, disable=not progress
-        ) as bar:
+        with tqdm(total=len(queries), desc="neighbors", unit="row", delay=2, leave=False, disable=not progress) as bar:
             for start in range(0, len(queries), size):
                 block = slice(start, start + size)
                 rows[block], scores[block] = self._search_block(queries[block], k)
@@ -104,15 +103,13 @@ class NearestRows:
     def scores(self, rows: "NDArray[np.integer]", others: "NDArray[np.integer]") -> "NDArray[np.float64]":
         """Return the scores of pairs of rows, (m,) float64: bit by bit the values that `search` and `graph` rank by."""
         a, b = self._copy_of[rows], self._copy_of[others]
-        keys = self._keys(self._rows, self._norms, a, b)
+        keys = self._keys(self._rows, self._squares, a, b)
         return -np.sqrt(-keys) if self.metric == "euclidean" else keys
 
-    def _search_block(
-        self, queries: "NDArray[np.float32]", k: int
-    ) -> "tuple[NDArray[np.int64], NDArray[np.float64]]":
+    def _search_block(self, queries: "NDArray[np.float32]", k: int) -> "tuple[NDArray[np.int64], NDArray[np.float64]]":
         distinct = min(k, len(self._rows))
         query, candidate = self._candidates(queries, distinct)
-        keys = self._keys(queries, _norms(queries), query, candidate)
+        keys = self._keys(queries, _squares(queries), query, candidate)
         order = np.lexsort((candidate, -keys, query))
         starts = np.searchsorted(query[order], np.arange(len(queries)))
         best = order[starts[:, None] + np.arange(distinct)]
@@ -160,7 +157,7 @@ class NearestRows:
     def _keys(
         self,
         queries: "NDArray[np.float32]",
-        norms: "NDArray[np.float64]",
+        squares: "NDArray[np.float64]",
         query: "NDArray[np.integer]",
         row: "NDArray[np.integer]",
     ) -> "NDArray[np.float64]":
@@ -180,7 +177,7 @@ class NearestRows:
             keys[part] = a.sum(axis=1)
         if self.metric == "euclidean":
             return -keys
-        both = norms[query] * self._norms[row]
+        both = np.sqrt(squares[query] * self._squares[row])  # of equal vectors exactly their square: a cosine of 1.0
         return np.clip(np.divide(keys, both, out=np.zeros_like(keys), where=both > 0), -1, 1)
 
     def _with_copies(
@@ -214,7 +211,7 @@ class NearestRows:
         """Return vectors as the products take them, and their lengths then (n,): unit length, or centred and scaled."""
         wide = vectors.astype(np.float64)
         if self.metric == "cosine":
-            norms = _norms(vectors)
+            norms = np.sqrt(_squares(vectors))
             wide /= np.where(norms > 0, norms, 1)[:, None]
             return wide.astype(dtype), np.sign(norms)
         wide -= self._center
@@ -229,20 +226,20 @@ class NearestRows:
         return [self._rows[start : start + step] for start in range(0, len(self._rows), step)]
 
 
-def _norms(vectors: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    """Return the lengths (n,) in double precision, where no float32 overflows, each summed in one fixed order."""
-    lengths = np.empty(len(vectors))
+def _squares(vectors: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    """Return the squared lengths (n,) in double precision, each added in one fixed order."""
+    squares = np.empty(len(vectors))
     step = max(1, _CHUNK_BYTES // (8 * max(1, vectors.shape[1])))
     for start in range(0, len(vectors), step):
-        lengths[start : start + step] = np.square(vectors[start : start + step], dtype=np.float64).sum(axis=1)
-    return np.sqrt(lengths)
+        squares[start : start + step] = np.square(vectors[start : start + step], dtype=np.float64).sum(axis=1)
+    return squares
 
 
 def _kth_largest(values: "NDArray[np.floating]", k: int) -> "NDArray[np.floating]":
     """Return per row (q,) a value that at least k entries reach: the k-th largest, or a little below it.
 
-    The maxima of groups of columns stand for all columns: k of them reach their k-th largest, so k entries do. Finding it
-    among a sixteenth of the values takes a tenth of the time.
+    The maxima of groups of columns stand for all columns: k of them reach their k-th largest, so k entries do. It
+    takes a tenth of the time to find it among a sixteenth of the values.
     """
     q, m = values.shape
     if m >= 64 * k and m >= 1024:
@@ -269,8 +266,8 @@ def _distinct(
     Returns
     -------
     first, copy_of, members
-        Row of the first of each kind, in row order; (n,) the kind of each row; the rows of each kind in order, or None where
-        no two rows are equal.
+        Row of the first of each kind, in row order; (n,) the kind of each row; the rows of each kind in order, or None
+        where no two rows are equal.
     """
     n, d = vectors.shape
     if d == 0:

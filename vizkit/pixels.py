@@ -5,7 +5,7 @@ The rules, the same for a file, for bytes and for a picture already in memory:
 - EXIF (and XMP) orientation is applied, then forgotten, so that nothing can apply it twice.
 - Transparency is composited over white.
 - Grayscale above 8 bits and floats are scaled into [0, 255], never clipped (`_scaled`).
-- LAB goes through a color transform; CMYK and palettes are Pillow's own conversion.
+- Palettes, CMYK, LAB (by LittleCMS) and the like are converted by Pillow.
 - Animations give their first frame, stacks their first page.
 - An embedded ICC profile is *not* applied: the published weights were trained on the plain values of Pillow's
   `convert("RGB")`, so that is what a network should see.
@@ -205,12 +205,6 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_scaled(image)).convert("RGB")
-    if image.mode == "LAB":
-        from PIL import ImageCms
-
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        return image if converted is None else converted
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

@@ -307,7 +307,7 @@ def _gradcam(encoder: Encoder, value: "Callable[[Tensor], Tensor]", x: "Tensor")
     from captum.attr import LayerGradCam
 
     layer = encoder.module.get_submodule(encoder.spatial_layer)
-    found = LayerGradCam(value, layer).attribute(x.clone().to(encoder.device), relu_attributions=False)
+    found = LayerGradCam(value, layer).attribute(_leaf(x).to(encoder.device), relu_attributions=False)
     return _Map(_numpy(found)[0, 0])
 
 
@@ -336,7 +336,7 @@ def _integrated_gradients(target: _Target, x: "Tensor") -> _Map:
 
     baseline = _plain_image(x)
     found = IntegratedGradients(target.value).attribute(
-        x.clone(), baselines=baseline, n_steps=_IG_STEPS, internal_batch_size=_FORWARD
+        _leaf(x), baselines=baseline, n_steps=_IG_STEPS, internal_batch_size=_FORWARD
     )
     return _Map(_numpy(found)[0].sum(axis=0), baseline=_number(target, baseline), adds_up=True)
 
@@ -344,7 +344,12 @@ def _integrated_gradients(target: _Target, x: "Tensor") -> _Map:
 def _saliency(target: _Target, x: "Tensor") -> _Map:
     from captum.attr import Saliency
 
-    return _Map(_numpy(Saliency(target.value).attribute(x.clone(), abs=True))[0].max(axis=0))
+    return _Map(_numpy(Saliency(target.value).attribute(_leaf(x), abs=True))[0].max(axis=0))
+
+
+def _leaf(x: "Tensor") -> "Tensor":
+    """Return a copy that gradients can be taken for, as Captum wants it."""
+    return x.clone().requires_grad_()
 
 
 def _plain_image(x: "Tensor") -> "Tensor":

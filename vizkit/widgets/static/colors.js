@@ -93,7 +93,8 @@ export function categoryColor(rank, dark) {
   if (rank < 0 || rank >= CATEGORY_COLORS.length) return dark ? [120, 120, 124] : [160, 160, 164];
   const rgb = hexToRgb(CATEGORY_COLORS[rank]);
   const [L, a, b] = rgbToOklab(rgb);
-  return dark && L < 0.55 ? oklabToRgb([L * 0.6 + 0.25, a, b]).map(Math.round) : rgb;
+  // On dark paper all move up together: lifting the darkest alone would press them into the others.
+  return dark ? oklabToRgb([0.49 + (L - 0.4) * 0.9, a, b]).map(Math.round) : rgb;
 }
 
 /** @returns {string} three significant digits, without a tail of zeros */
@@ -126,7 +127,7 @@ export function columnScale(column, dark) {
   const gray = categoryColor(-1, dark);
   if (!column) {
     const ink = dark ? [122, 160, 200] : [62, 100, 140];
-    return { kind: "none", colorOf: () => ink, missing: 0 };
+    return { kind: "none", colorOf: () => ink, missing: 0, gray };
   }
   return column.kind === "category" ? categoryScale(column, dark, gray) : numberScale(column, dark, gray);
 }
@@ -149,7 +150,7 @@ function categoryScale(column, dark, gray) {
   if (rest.length) entries.push({ code: -2, name: `${rest.length} others`, count: rest.reduce((sum, c) => sum + c.count, 0), color: gray });
   const named = new Set(shown.map((c) => c.code));
   const entryOf = (row) => { const code = column.codes[row]; return code < 0 ? -1 : named.has(code) ? code : -2; };
-  return { kind: "category", entries, missing, entryOf, colorOf: (row) => (column.codes[row] < 0 ? gray : colors[column.codes[row]]) };
+  return { kind: "category", entries, missing, gray, entryOf, colorOf: (row) => (column.codes[row] < 0 ? gray : colors[column.codes[row]]) };
 }
 
 function numberScale(column, dark, gray) {
@@ -172,7 +173,7 @@ function numberScale(column, dark, gray) {
     const at = 3 * Math.round(Math.min(Math.max((value - min) / span, 0), 1) * 255);
     return [table[at], table[at + 1], table[at + 2]];
   };
-  return { kind: "number", min, max, ticks: niceTicks(min, max), table, diverging, missing, colorOf };
+  return { kind: "number", min, max, ticks: niceTicks(min, max), table, diverging, missing, gray, colorOf };
 }
 
 /** @returns {string} the value of a column at a row, in words */

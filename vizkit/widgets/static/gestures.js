@@ -28,7 +28,6 @@ export function watchGestures(surface, act) {
     const kind = event.shiftKey ? "box" : event.altKey ? "lasso" : mode;
     drag = { id: event.pointerId, kind, moved: false, x, y, path: [x, y], add: event.ctrlKey || event.metaKey };
     surface.setPointerCapture(event.pointerId);
-    surface.focus({ preventScroll: true });
   });
 
   listen(surface, "pointermove", (event) => {

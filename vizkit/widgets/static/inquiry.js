@@ -39,7 +39,8 @@ export function createInquiry(ask, tell, patience = 30000) {
       timer = setTimeout(() => {
         if (mine !== turn) return;
         tell({ status: "slow" });
-        if (out !== mine) { out = 0; next(); }
+        out = 0;
+        next();
       }, patience);
       tell({ status: "loading" });
       next();

@@ -36,7 +36,7 @@ void main() {
 
 /** @returns {number} diameter in CSS pixels: small for many points, growing slowly with the zoom */
 export function pointDiameter(count, zoom) {
-  return Math.min(Math.max(28 * Math.max(count, 1) ** -0.2, 2.6), 9) * Math.min(Math.max(zoom, 0.5) ** 0.3, 2.2);
+  return Math.min(Math.max(25 * Math.max(count, 1) ** -0.2, 2.6), 9) * Math.min(Math.max(zoom, 0.5) ** 0.3, 2.2);
 }
 
 /**
@@ -47,7 +47,7 @@ export function pointDiameter(count, zoom) {
  */
 export function createPoints(container, notify, redraw) {
   let from = new Float32Array(0), to = from, colors = new Uint8Array(0), order = new Uint32Array(0);
-  let canvas, drawer, giveUp = 0;
+  let canvas, drawer, giveUp = 0, closed = false;
 
   function start(plain) {
     canvas?.remove();
@@ -62,6 +62,7 @@ export function createPoints(container, notify, redraw) {
     canvas.dataset.drawer = drawer.kind;
     canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault(); // Without this the browser would not give the context back.
+      if (closed) return;
       drawer = null;
       giveUp = setTimeout(() => { start(true); upload(); redraw(); }, 1500);
     });
@@ -104,6 +105,7 @@ export function createPoints(container, notify, redraw) {
     },
     get canvas() { return canvas; },
     destroy() {
+      closed = true;
       clearTimeout(giveUp);
       drawer?.destroy();
       canvas.remove();

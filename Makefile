@@ -1,0 +1,75 @@
+# `make lab` and `make test` are all that a fresh machine needs beside Python 3.11+ and make.
+# Both are quick when pyproject.toml and constraints.txt are as they were.
+
+LAB_ARGS ?=
+TEST_ARGS ?=
+NOTEBOOK ?= notebooks/01_explore.ipynb
+# PYTHON= names another interpreter; without it the first of these that is new enough.
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamps carry a checksum and not a time: switching branches back and forth installs nothing.
+KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+LAB_READY := $(VENV)/.lab-ready-$(KEY)
+TEST_READY := $(VENV)/.test-ready-$(KEY)
+# Jupyter refuses to run as root, as one does in a container, unless told to.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help lab test lint bench scenes clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make lab      open the first notebook in JupyterLab        LAB_ARGS="--no-browser --port=8899"'
+	@echo 'make test     check and test everything, in a browser too  TEST_ARGS="-k images"'
+	@echo 'make lint     check style, types and the direction of imports'
+	@echo 'make bench    measure extraction against a bare forward'
+	@echo 'make scenes   make the embedded default again: scenes and network'
+	@echo 'make clean    remove what the others made, $(VENV) included'
+
+lab: $(LAB_READY)
+	$(BIN)/jupyter lab $(AS_ROOT) $(LAB_ARGS) $(NOTEBOOK)
+
+test: lint
+	@$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check --python $(VENV)
+	$(BIN)/lint-imports
+
+bench: $(TEST_READY)
+	$(BIN)/python tests/benchmarks/extraction.py
+
+scenes: $(TEST_READY)
+	$(BIN)/python data/make_scenes.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LAB_READY): | $(BIN)/python
+	@echo 'Installing vizkit into $(VENV). The first time takes some minutes: PyTorch is large.'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable .
+	@rm -f $(VENV)/.lab-ready-* && touch $@
+
+$(TEST_READY): $(LAB_READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@rm -f $(VENV)/.test-ready-* && touch $@
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo 'vizkit needs Python 3.11 or newer; tried: $(PYTHONS).' >&2; \
+	    echo 'Install one, or name one that is there: make lab PYTHON=/path/to/python3.12' >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$found cannot make virtual environments. On Debian and Ubuntu: sudo apt install python3-venv" >&2; \
+	    exit 1; \
+	fi; \
+	rm -rf $(VENV) && "$$found" -m venv $(VENV)

@@ -1,0 +1,104 @@
+"""A real JupyterLab in headless Chromium; whatever the browser, the server or a kernel complains about fails the test."""
+
+import os
+import re
+from pathlib import Path
+
+import chromium
+import pytest
+from lab import Lab, Server
+from playwright.sync_api import sync_playwright
+
+# What JupyterLab itself says on a page that is in order, and why it is no fault of ours.
+HARMLESS = ()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    folder = getattr(config, "vizkit_screenshots", None)
+    if folder is not None and any(folder.iterdir()):
+        terminalreporter.write_line(f"screenshots: {folder}")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.failed = report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory, request):
+    """Give the folder for screenshots: $VIZKIT_SCREENSHOTS, else a temporary one."""
+    named = os.environ.get("VIZKIT_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    request.config.vizkit_screenshots = folder
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Give a headless Chromium; `make test` sees to it that there is one."""
+    path = chromium.find()
+    if path is None:
+        pytest.fail("no Chromium on this machine: `python tests/browser/chromium.py` installs one")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=chromium.LAUNCH_ARGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Give a JupyterLab server with a copy of the notebooks."""
+    running = Server(tmp_path_factory.mktemp("jupyter"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def page(browser):
+    """Give a browser page that fails the test for every error in it."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    complaints = []
+
+    def on_console(message):
+        if message.type == "error":
+            complaints.append(f"console: {message.text} ({message.location.get('url', '')})")
+
+    def on_response(response):
+        if response.status >= 400:
+            complaints.append(f"response {response.status}: {response.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: complaints.append(f"page error: {error.stack or error}"))
+    page.on("requestfailed", lambda request: complaints.append(f"request failed: {request.url} {request.failure}"))
+    page.on("response", on_response)
+    page.complaints = complaints
+    yield page
+    heard = [line for line in complaints if not any(re.search(pattern, line) for pattern in HARMLESS)]
+    context.close()
+    assert not heard, "the browser complained:\n" + "\n".join(heard)
+
+
+@pytest.fixture
+def lab(page, server, screenshots, request):
+    """Give a JupyterLab page; its kernels end with the test."""
+    start = server.log.stat().st_size
+    session = Lab(page, server, screenshots)
+    yield session
+    if getattr(request.node, "failed", False):
+        session.screenshot(f"failed-{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name)}")
+    page.close()  # before the kernels, or the page complains that they are gone
+    server.end_kernels()
+    complaints = server.complaints(start)
+    assert not complaints, "the server or a kernel complained:\n" + "\n".join(complaints)

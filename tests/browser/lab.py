@@ -1,0 +1,221 @@
+"""Drive a real JupyterLab: start a server of its own, open a notebook, run it, and look at what comes out.
+
+Nothing of the user's Jupyter is seen or touched: settings, extensions, kernels and runtime files have folders of their own.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Locator, Page
+
+REPO = Path(__file__).resolve().parents[2]
+
+# JupyterLab looks for news and extensions on the network, which a test has no business with.
+LAB_CONFIG = {"LabApp": {"news_url": None, "check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}}
+PAGE_CONFIG = {
+    "disabledExtensions": {
+        "@jupyterlab/apputils-extension:announcements": True,
+        "@jupyterlab/extensionmanager-extension": True,
+    }
+}
+
+_CURRENT = """
+const panel = window.jupyterapp.shell.currentWidget;
+const notebook = panel.content;
+const kernel = () => panel.sessionContext.session.kernel;
+"""
+
+
+class Server:
+    """A JupyterLab server on a free port of this machine, serving a copy of the notebooks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.log = folder / "server.log"
+        self.token = secrets.token_hex(16)
+        shutil.copytree(REPO / "notebooks", self.root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        config = folder / "config"
+        (config / "labconfig").mkdir(parents=True)
+        (config / "jupyter_lab_config.json").write_text(json.dumps(LAB_CONFIG))
+        (config / "labconfig" / "page_config.json").write_text(json.dumps(PAGE_CONFIG))
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "IPYTHON"))},
+            "JUPYTER_CONFIG_DIR": str(config),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            "VIRTUAL_ENV": sys.prefix,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+        command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"]
+        command += [f"--IdentityProvider.token={self.token}", "--LabApp.expose_app_in_browser=True"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            command.append("--allow-root")
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment, cwd=self.root
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                self.ask("GET", "status")
+                return
+            except (urllib.error.URLError, OSError):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()}") from None
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End the server; it ends its kernels."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, method: str, what: str) -> object:
+        """Call the server's REST interface, for instance ("GET", "sessions")."""
+        request = urllib.request.Request(f"{self.url}/api/{what}", method=method)
+        request.add_header("Authorization", f"token {self.token}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def end_kernels(self) -> None:
+        """End every kernel that a test has left behind."""
+        for session in self.ask("GET", "sessions"):
+            self.ask("DELETE", f"sessions/{session['id']}")
+
+    def complaints(self, start: int = 0) -> list[str]:
+        """Return what the server and its kernels have complained about since byte `start` of the log."""
+        text = self.log.read_bytes()[start:].decode(errors="replace")
+        return [line for line in text.splitlines() if re.match(r"\[[EC] |Traceback|\w*(Error|Exception)\b", line)]
+
+
+class Lab:
+    """One JupyterLab page with one notebook: what a user sees and does, in words."""
+
+    def __init__(self, page: Page, server: Server, screenshots: Path) -> None:
+        self.page = page
+        self.server = server
+        self.screenshots = screenshots
+
+    def open(self, name: str) -> None:
+        """Open a notebook by its path under the server's root, for instance "notebooks/01_explore.ipynb"."""
+        self.page.goto(f"{self.server.url}/lab/tree/{name}?reset&token={self.server.token}")
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=120_000)
+        self.page.wait_for_function(
+            f"""() => {{
+                if (!window.jupyterapp?.shell.currentWidget?.sessionContext) return false;
+                {_CURRENT}
+                return panel.sessionContext.isReady && kernel()?.status === "idle";
+            }}""",
+            timeout=120_000,
+        )
+
+    def open_cells(self, *sources: str) -> None:
+        """Write a notebook of these code cells and open it."""
+        name = f"written_{secrets.token_hex(4)}.ipynb"
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), self.server.root / name)
+        self.open(name)
+
+    def run_all(self, *, seconds: float = 300) -> None:
+        """Run every cell and wait until each has run and the kernel is idle; a cell's error is an AssertionError."""
+        self.page.set_default_timeout(seconds * 1000)
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        self.page.wait_for_function(
+            f"""() => {{
+                {_CURRENT}
+                const cells = [...notebook.model.cells].filter((cell) => cell.type === "code");
+                const failed = cells.some((cell) => cell.outputs.toJSON().some((output) => output.output_type === "error"));
+                const ran = cells.every((cell) => cell.executionCount || !cell.sharedModel.source.trim());
+                return failed || (ran && kernel().status === "idle");
+            }}""",
+            timeout=seconds * 1000,
+        )
+        self.page.set_default_timeout(30_000)
+        errors = [_error_text(output) for cell in self.outputs() for output in cell if output["output_type"] == "error"]
+        assert not errors, "a cell raised:\n" + "\n".join(errors)
+
+    def outputs(self) -> list[list[dict]]:
+        """Return the outputs of every cell, as they stand in the notebook file; a text cell has none."""
+        return self.page.evaluate(
+            f"() => {{ {_CURRENT} return [...notebook.model.cells].map("
+            "(cell) => cell.type === 'code' ? cell.outputs.toJSON() : []); }"
+        )
+
+    def text(self, cell: int) -> str:
+        """Return what a cell printed and the text form of its value."""
+        return "".join(_text(output) for output in self.outputs()[cell]).strip()
+
+    def cell(self, cell: int) -> Locator:
+        """Scroll to a cell, counted from 0 and text cells included, and return it."""
+        self.page.evaluate(
+            f"async (index) => {{ {_CURRENT} await notebook.scrollToItem(index, 'start'); }}",
+            cell,
+        )
+        found = self.page.locator(f'.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index="{cell}"]')
+        found.wait_for()
+        return found
+
+    def python(self, code: str, *, seconds: float = 60) -> str:
+        """Run code in the notebook's kernel, without touching the notebook, and return what it prints and its value."""
+        outputs = self.page.evaluate(
+            f"""async (code) => {{
+                {_CURRENT}
+                const outputs = [];
+                const future = kernel().requestExecute({{ code, store_history: false }});
+                future.onIOPub = (message) => {{
+                    const type = message.header.msg_type;
+                    if (["stream", "execute_result", "display_data", "error"].includes(type))
+                        outputs.push({{ output_type: type, ...message.content }});
+                }};
+                const late = new Promise((_, no) => setTimeout(() => no(new Error("the kernel is busy")), {seconds * 1000}));
+                await Promise.race([future.done, late]);
+                return outputs;
+            }}""",
+            code,
+        )
+        errors = [_error_text(output) for output in outputs if output["output_type"] == "error"]
+        assert not errors, "the code raised:\n" + "\n".join(errors)
+        return "".join(_text(output) for output in outputs).strip()
+
+    def screenshot(self, name: str) -> Path:
+        """Save what is on the screen as a PNG; the folder is named at the end of the run."""
+        path = self.screenshots / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+
+def _text(output: dict) -> str:
+    text = output["text"] if output["output_type"] == "stream" else output["data"].get("text/plain", "")
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _error_text(output: dict) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))

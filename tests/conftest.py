@@ -1,0 +1,29 @@
+"""What every test shares: the folder of real photos and weights, and a cache folder of the tests' own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """Keep the tests out of the user's cache folder, and what lies there out of the tests."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield Path(os.environ["XDG_CACHE_HOME"])
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Give the folder of real photos and weights, or skip: it is no part of the repository."""
+    folder = Path(os.environ.get("VIZKIT_SHARED", REPO.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"real photos and weights are not there: {folder} (name the folder with VIZKIT_SHARED)")
+    return folder

@@ -1,0 +1,173 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+import { createInquiry } from "../../vizkit/widgets/static/inquiry.js";
+import { createJupyterHost, readData } from "../../vizkit/widgets/static/jupyter.js";
+import { RecentMap } from "../../vizkit/widgets/static/pictures.js";
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+function fakeModel(traits = {}) {
+  const listeners = {};
+  return {
+    sent: [],
+    get: (name) => traits[name],
+    on(name, callback) { (listeners[name] ??= []).push(callback); },
+    off(name, callback) { listeners[name] = listeners[name].filter((c) => c !== callback); },
+    send(content, _callbacks, buffers) { this.sent.push({ content, buffers }); },
+    receive(message, buffers = []) { for (const callback of listeners["msg:custom"] ?? []) callback(message, buffers); },
+    count: (name) => (listeners[name] ?? []).length,
+  };
+}
+
+/** Bytes as Jupyter hands them over: a view at an odd place of a larger buffer. */
+function odd(array) {
+  const bytes = new Uint8Array(array.byteLength + 3);
+  bytes.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), 3);
+  return new DataView(bytes.buffer, 3);
+}
+
+function asking() {
+  const questions = [], told = [];
+  const inquiry = createInquiry((question) => new Promise((resolve, reject) => questions.push({ question, resolve, reject })), (answer) => told.push(answer.reply ?? answer.message ?? answer.status), 1000);
+  return { inquiry, questions, told };
+}
+
+test("while one question is out only the newest waits, and stale answers are dropped", async () => {
+  const { inquiry, questions, told } = asking();
+  for (const question of ["a", "b", "c", "d"]) inquiry.ask(question);
+  await settled();
+  assert.deepEqual(questions.map((q) => q.question), ["a"]);
+  questions[0].resolve("answer a");
+  await settled();
+  assert.deepEqual(questions.map((q) => q.question), ["a", "d"]);
+  questions[1].resolve("answer d");
+  await settled();
+  assert.deepEqual(told, ["loading", "loading", "loading", "loading", "answer d"]);
+  inquiry.destroy();
+});
+
+test("silence is told, does not hold up the next question, and a late answer is still welcome", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { inquiry, questions, told } = asking();
+  inquiry.ask("a");
+  await settled();
+  mock.timers.tick(1001);
+  assert.deepEqual(told, ["loading", "slow"]);
+  questions[0].resolve("late a");
+  await settled();
+  assert.deepEqual(told, ["loading", "slow", "late a"]);
+  inquiry.ask("b");
+  await settled();
+  mock.timers.tick(1001);
+  inquiry.ask("c");
+  await settled();
+  assert.deepEqual(questions.map((q) => q.question), ["a", "b", "c"]);
+  questions[1].resolve("late b");
+  await settled();
+  assert.equal(told.at(-1), "loading");
+  inquiry.destroy();
+  mock.timers.reset();
+});
+
+test("a refusal is told with its words, and nothing after a drop", async () => {
+  const { inquiry, questions, told } = asking();
+  inquiry.ask("a");
+  await settled();
+  questions[0].reject(new Error("no such picture"));
+  await settled();
+  inquiry.ask("b");
+  await settled();
+  inquiry.drop();
+  questions[1].resolve("answer b");
+  await settled();
+  assert.deepEqual(told, ["loading", "no such picture", "loading", "idle"]);
+});
+
+test("traits become arrays, whatever place their bytes have in a message", () => {
+  const data = readData(fakeModel({
+    ids: ["a", "b"], _xy: odd(Float32Array.of(1, 2, 3, 4)), _k: 1, _graph: odd(Int32Array.of(1, 0)), _similarities: odd(Float32Array.of(0.5, 0.5)),
+    _columns: [{ name: "label", kind: "category", categories: ["x"], codes: odd(Int32Array.of(0, -1)) }, { name: "v", kind: "number", values: odd(Float32Array.of(7, NaN)) }],
+    _thumbnails: odd(Uint8Array.of(9, 8, 7)), _offsets: odd(Uint32Array.of(0, 3, 3)), _info: { title: "T", can_explain: true },
+  }));
+  assert.deepEqual(Array.from(data.xy), [1, 2, 3, 4]);
+  assert.deepEqual(Array.from(data.graph), [1, 0]);
+  assert.deepEqual(Array.from(data.columns[0].codes), [0, -1]);
+  assert.deepEqual(Array.from(data.columns[1].values), [7, NaN]);
+  assert.deepEqual([Array.from(data.thumbnails), Array.from(data.offsets)], [[9, 8, 7], [0, 3, 3]]);
+  assert.deepEqual([data.title, data.can_explain, data.has_pictures, data.note], ["T", true, false, ""]);
+});
+
+test("without traits there is data all the same", () => {
+  const data = readData(fakeModel());
+  assert.deepEqual([data.ids, data.xy.length, data.thumbnails, data.offsets, data.k], [[], 0, null, null, 0]);
+});
+
+test("a thousand events are sent one by one, in order, each with bytes of its own", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), shared = Uint32Array.of(0, 0, 5, 6);
+  host.onState(() => {});
+  for (let i = 0; i < 1000; i++) host.send(i % 2 ? { type: "query", id: `id${i}` } : { type: "select", rows: shared.subarray(2) });
+  assert.deepEqual(model.sent[0].content, { type: "ready", view: "v1" });
+  assert.equal(model.sent.length, 1001);
+  model.sent.slice(1).forEach(({ content, buffers }, i) => {
+    if (i % 2) assert.deepEqual(content, { type: "query", view: "v1", id: `id${i}` });
+    else assert.deepEqual([content, Array.from(new Uint32Array(buffers[0]))], [{ type: "select", view: "v1" }, [5, 6]]);
+  });
+});
+
+test("a view hears every state but its own", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), states = [];
+  host.onState((state) => states.push([state.query, Array.from(state.selection)]));
+  model.receive({ type: "state", origin: "v1", query: "mine" }, [odd(Uint32Array.of(1))]);
+  model.receive({ type: "state", origin: "v2", query: "other" }, [odd(Uint32Array.of(2, 3))]);
+  model.receive({ type: "state", origin: null, query: null }, []);
+  assert.deepEqual(states, [["other", [2, 3]], [null, []]]);
+});
+
+test("a reply goes to its question only, with maps and pictures taken from the buffers in order", async () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1");
+  const evidence = host.request("evidence", { query: "q", neighbors: ["n"], method: null }), picture = host.request("picture", { id: "q" });
+  assert.deepEqual(model.sent.map((s) => s.content), [
+    { type: "request", view: "v1", serial: 1, name: "evidence", query: "q", neighbors: ["n"], method: null },
+    { type: "request", view: "v1", serial: 2, name: "picture", id: "q" },
+  ]);
+  model.receive({ type: "reply", view: "v2", serial: 1, ok: true, pairs: [] }, []);
+  model.receive({ type: "reply", view: "v1", serial: 2, ok: true }, [odd(Uint8Array.of(1, 2))]);
+  model.receive(
+    { type: "reply", view: "v1", serial: 1, ok: true, method: "contribution", unit: "u", signed: false, limit: 1, pairs: [{ id: "n", similarity: 0.5, shape_a: [1, 2], shape_b: [2, 1] }] },
+    [odd(Uint8Array.of(7)), odd(Float32Array.of(0.1, 0.2)), odd(Float32Array.of(0.3, 0.4)), odd(Uint8Array.of(8, 9))],
+  );
+  const reply = await evidence, [pair] = reply.pairs;
+  assert.deepEqual([reply.method, reply.unit, reply.limit], ["contribution", "u", 1]);
+  assert.deepEqual([pair.rows_a, pair.cols_a, pair.rows_b, pair.cols_b], [1, 2, 2, 1]);
+  assert.deepEqual([Array.from(pair.map_a), Array.from(pair.map_b)], [[0.1, 0.2], [0.3, 0.4]].map((m) => Array.from(Float32Array.from(m))));
+  assert.deepEqual(Array.from(new Uint8Array(await reply.query_seen.arrayBuffer())), [7]);
+  assert.deepEqual(Array.from(new Uint8Array(await pair.seen.arrayBuffer())), [8, 9]);
+  assert.deepEqual(Array.from(new Uint8Array(await (await picture).image.arrayBuffer())), [1, 2]);
+});
+
+test("an error reply, a broken reply and a dead kernel are told in words", async () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1");
+  const refused = host.request("evidence", {}), broken = host.request("evidence", {});
+  model.receive({ type: "reply", view: "v1", serial: 1, ok: false, error: "This network has no such layer." }, []);
+  model.receive({ type: "reply", view: "v1", serial: 2, ok: true }, []);
+  await assert.rejects(refused, /This network has no such layer\./);
+  await assert.rejects(broken);
+  model.send = () => { throw new Error("Kernel is dead"); };
+  await assert.rejects(host.request("picture", { id: "a" }), /kernel is not answering/);
+});
+
+test("a stopped host listens no more", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1");
+  assert.equal(model.count("msg:custom"), 1);
+  host.stop();
+  assert.equal(model.count("msg:custom"), 0);
+});
+
+test("what was used longest ago is forgotten first", () => {
+  const recent = new RecentMap(2);
+  recent.set("a", 1);
+  recent.set("b", 2);
+  recent.get("a");
+  recent.set("c", 3);
+  assert.deepEqual([recent.get("a"), recent.get("b"), recent.get("c")], [1, undefined, 3]);
+});

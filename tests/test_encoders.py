@@ -1,0 +1,288 @@
+"""The encoder: the right vector, the right pixels, and nothing left behind."""
+
+import copy
+import pickle
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from drawn import calibrate, photo, tiny_network, to_tensor_32
+from safetensors.torch import save_file
+
+import vizkit as vk
+from vizkit.errors import InputError, LayerNotFoundError, ModelNotFoundError, WeightsError
+
+# family -> (the classifier's last Linear, dimensions, input size); SqueezeNet's classifier is a convolution
+FAMILIES = {
+    "vgg11": ("classifier.6", 4096, 224),
+    "vgg16": ("classifier.6", 4096, 224),
+    "resnet18": ("fc", 512, 224),
+    "resnet50": ("fc", 2048, 224),
+    "googlenet": ("fc", 1024, 224),
+    "inception_v3": ("fc", 2048, 299),
+    "efficientnet_b0": ("classifier.1", 1280, 224),
+    "mobilenet_v2": ("classifier.1", 1280, 224),
+    "mobilenet_v3_small": ("classifier.3", 1024, 224),
+    "densenet121": ("classifier", 1024, 224),
+}
+
+
+def without_classifier(module, name):
+    """Cut the last Linear out of a copy: what then comes out is the vector before the classifier."""
+    cut = copy.deepcopy(module)
+    parent, _, leaf = name.rpartition(".")
+    setattr(cut.get_submodule(parent), leaf, torch.nn.Identity())
+    return cut.eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_default_vector_is_what_the_classifier_gets(name):
+    head, dim, side = FAMILIES[name]
+    encoder = vk.Encoder(name, weights=None, seed=3)
+    batch = torch.stack([encoder.preprocess(photo(i, (400, 300))) for i in range(3)])
+    calibrate(encoder.module, batch)
+    ours = encoder.encode(batch)
+    with torch.no_grad():
+        expected = without_classifier(encoder.module, head)(batch).numpy()
+    assert encoder.layer == f"input:{head}"
+    assert ours.shape == (3, dim) == (3, encoder.dim)
+    assert encoder.input_shape == (3, side, side)
+    norms = np.linalg.norm(expected, axis=1)
+    assert (np.linalg.norm(ours - expected, axis=1) <= 1e-5 * norms).all()
+    # Agreement means something only where inputs matter: two images are far further apart than the tolerance.
+    apart = np.linalg.norm(expected[0] - expected[1])
+    assert apart >= 100 * 1e-5 * norms.max()
+    alone = encoder.encode(batch[1:2])[0]
+    assert np.linalg.norm(alone - expected[1]) <= 1e-5 * norms[1]
+    # The control: another resize gives another vector.
+    smaller = torchvision.transforms.functional.resize(batch[:1], [side - 24, side - 24])
+    wrong = encoder.encode(torch.nn.functional.pad(smaller, (12, 12, 12, 12)))[0]
+    assert np.linalg.norm(wrong - expected[0]) > 1e-5 * norms[0]
+
+
+def test_a_named_layer_is_its_output_pooled():
+    module = tiny_network()
+    batch = torch.stack([to_tensor_32(photo(i)) for i in range(3)])
+    with torch.no_grad():
+        maps = module[:4](batch)
+    for pool, expected in {
+        "gap": maps.mean((2, 3)),
+        "max": maps.amax((2, 3)),
+        "flatten": maps.flatten(1),
+    }.items():
+        encoder = vk.Encoder(module, layer="3", pool=pool, preprocess=to_tensor_32)
+        np.testing.assert_allclose(encoder.encode(batch), expected, rtol=1e-6)
+
+
+def test_a_layer_is_read_before_a_later_in_place_change():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(inplace=True), torch.nn.Flatten())
+    encoder = vk.Encoder(module, layer="0", pool="flatten", preprocess=to_tensor_32)
+    batch = to_tensor_32(photo(0))[None]
+    with torch.no_grad():
+        expected = module[0](batch).flatten(1)
+    assert (expected < 0).any()
+    np.testing.assert_array_equal(encoder.encode(batch), expected)
+
+
+def flags_and_hooks(module):
+    return [
+        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in module.modules()
+    ]
+
+
+def test_the_users_module_comes_back_as_it_was():
+    module = tiny_network().train()
+    module[2].eval()
+    module[0].weight.requires_grad_(False)
+    state = copy.deepcopy(module.state_dict())
+    before = flags_and_hooks(module)
+    grads = [p.requires_grad for p in module.parameters()]
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    encoder.embed_image(photo(1))
+    encoder.card()
+    with pytest.raises(LayerNotFoundError):
+        vk.Encoder(module, layer="nope", preprocess=to_tensor_32)
+    assert flags_and_hooks(module) == before
+    assert [p.requires_grad for p in module.parameters()] == grads
+    assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+
+
+def test_the_module_comes_back_after_an_exception_and_an_interrupt():
+    module = tiny_network().train()
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    before = flags_and_hooks(module)
+    for error in (RuntimeError, KeyboardInterrupt):
+
+        def fail(*_, error=error):
+            raise error("stop")
+
+        handle = module[3].register_forward_hook(fail)
+        with pytest.raises(error, match="stop"):
+            encoder.embed_image(photo(1))
+        handle.remove()
+        assert flags_and_hooks(module) == before
+
+
+def test_random_weights_follow_the_seed_and_leave_the_global_state():
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    a, b, c = (vk.Encoder("shufflenet_v2_x0_5", weights=None, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+
+
+def test_the_fingerprint_follows_everything_that_makes_the_vector():
+    def make(**options):
+        return vk.Encoder(tiny_network(options.pop("seed", 0)), **{"preprocess": to_tensor_32, **options}).fingerprint
+
+    base = make()
+    assert make() == base
+    others = [
+        make(seed=1),
+        make(layer="3"),
+        make(layer="3", pool="max"),
+        make(preprocess=lambda image: to_tensor_32(image).flip(0)),
+        make(preprocess=lambda image: to_tensor_32(image) * 1.01),
+    ]
+    assert len({base, *others}) == 6
+
+
+@pytest.mark.parametrize("form", ["plain", "nested and prefixed", "safetensors"])
+def test_checkpoints_are_found_in_the_forms_that_training_writes(tmp_path, form):
+    torch.manual_seed(5)
+    source = torchvision.models.resnet18(num_classes=7).eval()
+    state = source.state_dict()
+    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.th")
+    if form == "safetensors":
+        save_file(state, path)
+    elif form == "plain":
+        torch.save(state, path)
+    else:
+        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    encoder = vk.Encoder("resnet18", weights=path)
+    batch = torch.stack([encoder.preprocess(photo(i)) for i in range(2)])
+    with torch.no_grad():
+        np.testing.assert_allclose(encoder.module(batch), source(batch), rtol=1e-5, atol=1e-6)
+    assert encoder.module.fc.out_features == 7
+    assert "IMAGENET1K_V1" in str(encoder.card().loc["preprocess", "value"])
+
+
+def test_a_checkpoint_of_googlenet_gets_the_inputs_that_its_weights_were_trained_on(tmp_path):
+    torch.manual_seed(0)
+    reference = torchvision.models.googlenet(weights=None, aux_logits=True, transform_input=True, init_weights=False)
+    reference.eval()
+    torch.save(reference.state_dict(), tmp_path / "g.pth")
+    encoder = vk.Encoder("googlenet", weights=tmp_path / "g.pth")
+    batch = encoder.preprocess(photo(2))[None]
+    calibrate(reference, batch.repeat(2, 1, 1, 1) + torch.rand(2, 3, 224, 224))
+    encoder.module.load_state_dict(reference.state_dict())
+    with torch.no_grad():
+        expected = reference(batch)
+        np.testing.assert_allclose(encoder.module(batch), expected, rtol=1e-4, atol=1e-6)
+        reference.transform_input = False  # the control: without it the same weights answer something else
+        assert not np.allclose(reference(batch), expected, rtol=1e-3)
+
+
+class Evil:
+    def __reduce__(self):
+        return (eval, ("__import__('pathlib').Path('evil').touch()",))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open("bad.pth", "wb") as file:  # noqa: PTH123
+        pickle.dump(Evil(), file)
+    with pytest.raises(WeightsError, match="cannot be read as plain weights"):
+        vk.Encoder("resnet18", weights="bad.pth")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_wrong_names_say_what_is_near(tmp_path):
+    with pytest.raises(ModelNotFoundError, match=r"'resnt18'.*Closest: 'resnet18'"):
+        vk.Encoder("resnt18")
+    with pytest.raises(LayerNotFoundError, match=r"no layer 'layr3'.*'layer3'"):
+        vk.Encoder("resnet18", weights=None, layer="layr3")
+    with pytest.raises(LayerNotFoundError, match=r"runs 2 times in one forward pass.*'layer1.0'"):
+        vk.Encoder("resnet18", weights=None, layer="layer1.0.relu")
+    (tmp_path / "resnet18.pth").touch()
+    with pytest.raises(WeightsError, match=r"No checkpoint file .*Closest: 'resnet18.pth'"):
+        vk.Encoder("resnet18", weights=tmp_path / "resnet81.pth")
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "18.pth")
+    with pytest.raises(WeightsError, match=r"does not fit resnet34: .* missing \(layer1.2.conv1.weight"):
+        vk.Encoder("resnet34", weights=tmp_path / "18.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="holds no state dict .* but a list"):
+        vk.Encoder("resnet18", weights=tmp_path / "list.pth")
+
+
+def test_impossible_requests_are_refused_in_words():
+    with pytest.raises(InputError, match="How does an image become the input of this Sequential"):
+        vk.Encoder(tiny_network())
+    with pytest.raises(InputError, match="two different tensors for one image"):
+        vk.Encoder(tiny_network(), preprocess=lambda image: to_tensor_32(image) + torch.rand(1))
+    with pytest.raises(InputError, match=r"must give a float tensor \(3, h, w\); it gave ndarray"):
+        vk.Encoder(tiny_network(), preprocess=np.asarray)
+    with pytest.raises(InputError, match="pool must be one of"):
+        vk.Encoder("scenes", pool="mean")
+    with pytest.raises(InputError, match="must be a name or a torch.nn.Module, not int"):
+        vk.Encoder(18)
+    with pytest.raises(InputError, match="Sequential cannot run on one preprocessed image of shape"):
+        vk.Encoder(tiny_network(), preprocess=lambda image: to_tensor_32(image)[:2])
+    with pytest.raises(InputError, match="resize and crop to one size"):
+        encoder = vk.Encoder(
+            tiny_network(), preprocess=lambda image: torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1))
+        )
+        encoder.embed_image(photo(0, (50, 50)))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("blocked by the test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_without_network_and_cache_one_sentence_says_what_to_do(tmp_path, monkeypatch, no_network):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(WeightsError, match="cannot be downloaded .* Put resnet18-f37072fd.pth there"):
+        vk.Encoder("resnet18")
+
+
+def test_the_card_says_what_is_applied():
+    encoder = vk.Encoder("resnet18", weights=None)
+    card = encoder.card()["value"]
+    assert card["resize"] == "256 pixels"
+    assert card["crop"] == "224 pixels"
+    assert card["mean"] == "0.485, 0.456, 0.406"
+    assert card["dimensions"] == 512
+    assert card["weights"] == "random, seed 0"
+    assert "layer4" in encoder.layers
+    assert "resnet18" in encoder._repr_html_()
+
+
+def test_what_was_seen_is_the_picture_before_normalization():
+    encoder = vk.Encoder("resnet18", weights=None)
+    image = photo(4, (256, 256))
+    expected = np.asarray(image.crop((16, 16, 240, 240)), int)
+    assert np.abs(encoder.seen(encoder.preprocess(image)).astype(int) - expected).max() <= 1
+
+
+def test_real_weights_through_torchvisions_cache(shared, tmp_path, monkeypatch, no_network):
+    """torchvision's own loading code finds the file, no byte travels, and the vectors are those of the file."""
+    source = shared / "torch/converted/mobilenet_v2_tf2-fe1e9c5f.pth"
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    for name in ("mobilenet_v2-7ebf99e0.pth", "mobilenet_v2-b0353104.pth"):
+        (tmp_path / "hub/checkpoints" / name).write_bytes(source.read_bytes())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    by_name = vk.Encoder("mobilenet_v2")
+    by_file = vk.Encoder("mobilenet_v2", weights=source)
+    batch = torch.rand(2, 3, 224, 224)
+    np.testing.assert_array_equal(by_name.encode(batch), by_file.encode(batch))
+    # The newest weights come with another resize than the first ones, and the card says so.
+    assert by_name.card().loc["resize", "value"] == "232 pixels"
+    assert by_file.card().loc["resize", "value"] == "256 pixels"

@@ -1,0 +1,241 @@
+"""`neighbors` and the shared graph: against scikit-learn in double precision, and against planted answers."""
+
+import gc
+import weakref
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics.pairwise import cosine_similarity
+
+import vizkit as vk
+from vizkit.embeddings import Embeddings
+from vizkit.errors import InputError, MissingEncoderError
+from vizkit.knn import nearest_rows, neighbor_graph
+
+
+def embeddings_of(vectors, **columns):
+    vectors = np.asarray(vectors, np.float32)
+    ids = [f"image-{i:03}" for i in range(len(vectors))]
+    return Embeddings.from_frame(pd.DataFrame({"id": ids, "embedding": list(vectors), **columns}))
+
+
+@pytest.fixture
+def random_set():
+    vectors = np.random.default_rng(3).standard_normal((200, 24))
+    return embeddings_of(vectors, label=[f"class {i % 4}" for i in range(200)], size=np.arange(200))
+
+
+class MeanColor:
+    """Stands for an encoder: the vector of an image is its mean color."""
+
+    name = "mean color"
+
+    def embed_image(self, image):
+        image = Image.open(image) if not isinstance(image, Image.Image | np.ndarray) else image
+        return np.asarray(image, np.float32).reshape(-1, 3).mean(axis=0)
+
+
+@pytest.fixture
+def colors():
+    frame = pd.DataFrame(index=pd.Index(["red", "green", "blue"], name="id"))
+    return Embeddings(np.array([[255, 9, 9], [9, 255, 9], [9, 9, 255]], np.float32), frame, encoder=MeanColor())
+
+
+def test_neighbors_are_those_of_scikit_learn_in_double_precision(random_set):
+    truth = cosine_similarity(random_set.vectors.astype(np.float64))
+    np.fill_diagonal(truth, -np.inf)
+    found = vk.neighbors(random_set, random_set.ids, k=12)
+    best = np.argsort(-truth, axis=1)[:, :12]
+    assert found["query"].tolist() == [i for i in random_set.ids for _ in range(12)]
+    assert found["rank"].tolist() == list(range(1, 13)) * 200
+    assert found["id"].tolist() == [random_set.ids[row] for row in best.ravel()]
+    np.testing.assert_allclose(found["similarity"], np.take_along_axis(truth, best, 1).ravel(), atol=1e-12)
+
+
+def test_neighbors_carry_the_columns_of_the_frame(random_set):
+    found = vk.neighbors(random_set, "image-005", k=3)
+    assert list(found.columns) == ["query", "rank", "id", "similarity", "label", "size"]
+    assert found.index.tolist() == [0, 1, 2]
+    rows = [random_set.row(i) for i in found["id"]]
+    assert found["size"].tolist() == rows
+    assert found["label"].tolist() == [f"class {row % 4}" for row in rows]
+
+
+def test_a_column_of_the_same_name_is_kept_beside_ours():
+    found = vk.neighbors(embeddings_of(np.eye(3), rank=[7, 8, 9], similarity=["a", "b", "c"]), "image-000", k=1)
+    assert list(found.columns) == ["query", "rank", "id", "similarity", "rank_", "similarity_"]
+    assert found.loc[0, ["rank", "id", "rank_", "similarity_"]].tolist() == [1, "image-001", 8, "b"]
+
+
+@pytest.mark.parametrize("ask", [17, np.int64(17), "image-017", ["image-017"], (17,), pd.Index(["image-017"])])
+def test_row_and_id_ask_for_the_same(random_set, ask):
+    expected = vk.neighbors(random_set, "image-017", k=5)
+    pd.testing.assert_frame_equal(vk.neighbors(random_set, ask, k=5), expected)
+    assert set(expected["query"]) == {"image-017"}
+
+
+def test_a_member_leaves_itself_out_and_finds_its_copy():
+    vectors = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    vectors[20] = vectors[4]
+    found = vk.neighbors(embeddings_of(vectors), 4, k=3)
+    assert found["id"][0] == "image-020"
+    assert found["similarity"][0] == 1.0
+    assert "image-004" not in set(found["id"])
+
+
+def test_a_vector_from_outside_finds_the_member_that_equals_it(random_set):
+    found = vk.neighbors(random_set, 3.0 * random_set.vectors[8].astype(np.float64), k=2)
+    assert found.loc[0, ["query", "id"]].tolist() == ["vector", "image-008"]
+    assert found["similarity"][0] == pytest.approx(1, abs=1e-12)
+    as_list = vk.neighbors(random_set, [float(x) for x in random_set.vectors[8]], k=2)
+    assert as_list["id"].tolist() == found["id"].tolist()
+
+
+def test_equally_similar_images_come_in_the_order_of_the_set():
+    vectors = np.array([[1, 0], [0, 1], [0, -1], [0, 1], [1, 0]], np.float32)
+    found = vk.neighbors(embeddings_of(vectors), 0, k=4)
+    assert found["id"].tolist() == ["image-004", "image-001", "image-002", "image-003"]
+    assert found["similarity"].tolist() == [1, 0, 0, 0]
+
+
+def test_a_zero_vector_is_similar_to_nothing():
+    vectors = np.array([[0, 0], [1, 1], [0, 0], [-1, 0]], np.float32)
+    assert vk.neighbors(embeddings_of(vectors), 0)["similarity"].tolist() == [0, 0, 0]
+    found = vk.neighbors(embeddings_of(vectors), 1)
+    assert found["id"].tolist() == ["image-000", "image-002", "image-003"]
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 5), (2, 5), (5, 5), (6, 5), (7, 5)])
+def test_where_there_are_fewer_all_others_are_neighbors(n, k):
+    found = vk.neighbors(embeddings_of(np.random.default_rng(n).standard_normal((n, 4))), 0, k=k)
+    assert len(found) == min(k, n - 1)
+    assert found["rank"].tolist() == list(range(1, min(k, n - 1) + 1))
+    assert list(found.columns) == ["query", "rank", "id", "similarity"]
+    assert "image-000" not in set(found["id"])
+
+
+def test_an_image_is_asked_through_the_encoder(colors, tmp_path):
+    blue = Image.new("RGB", (8, 8), (0, 0, 255))
+    blue.save(tmp_path / "new.png")
+    for ask, name in [(blue, "image"), (np.asarray(blue), "image"), (tmp_path / "new.png", str(tmp_path / "new.png"))]:
+        found = vk.neighbors(colors, ask, k=2)
+        assert found["id"][0] == "blue"
+        assert found["query"].tolist() == [name, name]
+    both = vk.neighbors(colors, [str(tmp_path / "new.png"), "red"], k=1)
+    assert both["id"].tolist() == ["blue", "green"]
+
+
+def test_an_id_goes_before_a_file_of_that_name(colors, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "red", format="png")
+    monkeypatch.chdir(tmp_path)
+    assert vk.neighbors(colors, "red")["id"].tolist() == ["green", "blue"]
+
+
+def test_an_image_without_an_encoder_says_what_is_missing(random_set):
+    with pytest.raises(MissingEncoderError, match="needs the network behind the vectors"):
+        vk.neighbors(random_set, Image.new("RGB", (4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        ("image-01x", r"'image-01x' is neither an id of this set nor a file.*Closest: 'image-01"),
+        (200, r"no row 200: rows go from 0 to 199"),
+        (-1, r"no row -1: rows go from 0 to 199"),
+        (np.zeros(23), r"shape \(23,\); these embeddings have vectors \(24,\)"),
+        (np.full(24, np.nan), r"NaN or infinity in 24 of 24"),
+        (np.full(24, 1e300), r"NaN or infinity"),
+        (np.arange(24), r"may mean rows or a vector"),
+        (True, r"query is True"),
+        (None, r"query is None"),
+        ({"id": 3}, r"query is a dict; expected an id"),
+        ([], r"list of queries is empty"),
+        (["image-001", "nobody"], r"'nobody' is neither an id"),
+    ],
+)
+def test_a_query_that_cannot_be_asked_says_why(random_set, ask, message):
+    with pytest.raises(InputError, match=message):
+        vk.neighbors(random_set, ask)
+
+
+@pytest.mark.parametrize("k", [0, -3, 2.5, True, "5"])
+def test_k_must_be_a_count(random_set, k):
+    with pytest.raises(InputError, match="expected a whole number of neighbours, 1 or more"):
+        vk.neighbors(random_set, 0, k=k)
+    with pytest.raises(InputError, match="expected a whole number of neighbours, 1 or more"):
+        neighbor_graph(random_set, k)
+
+
+def test_no_vectors_have_no_neighbors():
+    with pytest.raises(InputError, match="no vectors"):
+        vk.neighbors(embeddings_of(np.zeros((0, 4))), np.zeros(4))
+
+
+def test_an_unknown_metric_names_the_known_ones(random_set):
+    with pytest.raises(InputError, match="No metric 'dot'. Choose 'cosine' or 'euclidean'"):
+        neighbor_graph(random_set, metric="dot")
+
+
+def test_distances_beyond_single_precision_are_refused_in_words():
+    with pytest.raises(InputError, match="Divide the vectors by a constant"):
+        neighbor_graph(embeddings_of(1e35 * np.eye(4)), 2, metric="euclidean")
+
+
+def test_graph_and_search_give_the_same_rows_and_scores(random_set):
+    graph = neighbor_graph(random_set, 10)
+    found = vk.neighbors(random_set, random_set.ids, k=10)
+    assert (graph.indices.dtype, graph.similarities.dtype, graph.k) == (np.int32, np.float32, 10)
+    assert [random_set.ids[row] for row in graph.indices.ravel()] == found["id"].tolist()
+    np.testing.assert_array_equal(graph.similarities.ravel(), found["similarity"].to_numpy(np.float32))
+    np.testing.assert_allclose(graph.distances, 1 - graph.similarities, atol=1e-7)
+
+
+def test_graph_is_computed_once_and_smaller_ones_are_slices_of_it(random_set, monkeypatch):
+    large = neighbor_graph(random_set, 40)
+    monkeypatch.setattr(type(nearest_rows(random_set)), "search", None)  # a second search would fail
+    small = neighbor_graph(random_set, 7)
+    assert np.shares_memory(small.indices, large.indices)
+    np.testing.assert_array_equal(small.indices, large.indices[:, :7])
+
+
+def test_a_larger_graph_begins_with_the_smaller_one(random_set):
+    small, large = neighbor_graph(random_set, 5), neighbor_graph(random_set, 60)
+    np.testing.assert_array_equal(large.indices[:, :5], small.indices)
+    assert neighbor_graph(random_set, 1000).k == 199
+
+
+def test_nobody_can_write_into_the_shared_graph(random_set):
+    with pytest.raises(ValueError, match="read-only"):
+        neighbor_graph(random_set).indices[0, 0] = 3
+
+
+def test_the_graph_goes_with_its_embeddings(random_set):
+    mine = embeddings_of(np.eye(5))
+    graph = weakref.ref(neighbor_graph(mine, 2).indices.base)
+    gone = weakref.ref(mine)
+    del mine
+    gc.collect()
+    assert gone() is None
+    assert graph() is None
+
+
+def test_neighbors_of_real_photos_equal_brute_force(shared):
+    """Real vectors (MobileNetV2), with copies of photos among them."""
+    weights = sorted((shared / "torch" / "converted").glob("mobilenet_v2*.pth"))
+    photos = sorted((shared / "images" / "clothing10" / "dress").glob("*.jpg"))[:40]
+    if not weights or not photos:
+        pytest.skip("MobileNetV2's weights or the photos are not there")
+    encoder = vk.Encoder("mobilenet_v2", weights=weights[0])
+    vectors = np.stack([encoder.embed_image(path) for path in photos])
+    vectors = np.concatenate([vectors, vectors[:3], np.zeros((1, vectors.shape[1]), np.float32)])
+    found = embeddings_of(vectors)
+    truth = cosine_similarity(vectors.astype(np.float64))
+    truth[:, -1] = truth[-1] = 0
+    np.fill_diagonal(truth, -np.inf)
+    truth = np.round(truth, 12)  # copies: equal but for the last bits of scikit-learn's own sums
+    graph = neighbor_graph(found, 12)
+    np.testing.assert_array_equal(graph.indices, np.argsort(-truth, axis=1, kind="stable")[:, :12])
+    assert graph.indices[0, 0] == len(photos)
+    assert graph.similarities[0, 0] == 1

@@ -1,0 +1,136 @@
+// Thin adapter to Jupyter: traits become data, events and questions become messages of their own. Nothing the user does
+// travels as a trait, because traits may be merged on their way and events must not be.
+
+import { createExplorer } from "./core.js";
+
+const DATA_TRAITS = ["ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k", "_info"];
+
+/** @param {DataView | ArrayBuffer | Uint8Array | null | undefined} bytes @returns {ArrayBuffer} a copy that starts on a word */
+export function alignedBytes(bytes) {
+  if (!bytes) return new ArrayBuffer(0);
+  if (bytes instanceof ArrayBuffer) return bytes;
+  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+}
+
+/** @param {{get: (name: string) => any}} model @returns {import("./core.js").Data} */
+export function readData(model) {
+  const info = model.get("_info") ?? {}, thumbnails = model.get("_thumbnails");
+  const columns = (model.get("_columns") ?? []).map((column) => ({
+    name: column.name,
+    kind: column.kind,
+    ...(column.kind === "category"
+      ? { categories: column.categories, codes: new Int32Array(alignedBytes(column.codes)) }
+      : { values: new Float32Array(alignedBytes(column.values)) }),
+  }));
+  return {
+    ids: model.get("ids") ?? [],
+    xy: new Float32Array(alignedBytes(model.get("_xy"))),
+    columns,
+    thumbnails: thumbnails?.byteLength ? new Uint8Array(thumbnails.buffer ?? thumbnails, thumbnails.byteOffset ?? 0, thumbnails.byteLength) : null,
+    offsets: model.get("_offsets")?.byteLength ? new Uint32Array(alignedBytes(model.get("_offsets"))) : null,
+    graph: new Int32Array(alignedBytes(model.get("_graph"))),
+    similarities: new Float32Array(alignedBytes(model.get("_similarities"))),
+    k: model.get("_k") ?? 0,
+    methods: info.methods ?? [],
+    can_explain: Boolean(info.can_explain),
+    why_not: info.why_not ?? "",
+    has_pictures: Boolean(info.has_pictures),
+    title: info.title ?? "",
+    note: info.note ?? "",
+  };
+}
+
+/** @returns {any} a reply's fields with its buffers put where the core looks for them */
+export function readReply(name, message, buffers) {
+  const blob = (bytes) => (bytes?.byteLength ? new Blob([alignedBytes(bytes)]) : null);
+  if (name === "picture") return { image: blob(buffers[0]) };
+  const pairs = message.pairs.map((pair, i) => ({
+    id: pair.id,
+    similarity: pair.similarity,
+    rows_a: pair.shape_a[0], cols_a: pair.shape_a[1], map_a: new Float32Array(alignedBytes(buffers[1 + 3 * i])),
+    rows_b: pair.shape_b[0], cols_b: pair.shape_b[1], map_b: new Float32Array(alignedBytes(buffers[2 + 3 * i])),
+    seen: blob(buffers[3 + 3 * i]),
+  }));
+  return { ...message, pairs, query_seen: blob(buffers[0]) };
+}
+
+/** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
+export function createJupyterHost(model, view) {
+  const open = new Map();
+  let serial = 0, tellState = () => {};
+
+  function onMessage(message, buffers) {
+    if (message.type === "state" && message.origin !== view) {
+      tellState({ query: message.query, selection: new Uint32Array(alignedBytes(buffers?.[0])) });
+    } else if (message.type === "reply" && message.view === view && open.has(message.serial)) {
+      const { name, resolve, reject } = open.get(message.serial);
+      open.delete(message.serial);
+      try {
+        if (!message.ok) throw new Error(message.error || "The kernel could not answer, and did not say why.");
+        resolve(readReply(name, message, buffers ?? []));
+      } catch (error) {
+        reject(error);
+      }
+    }
+  }
+  model.on("msg:custom", onMessage);
+
+  return {
+    data: readData(model),
+    send(event) {
+      // The buffer is a copy of its own: JupyterLab sends the whole of what lies under a typed array.
+      if (event.type === "select") model.send({ type: "select", view }, undefined, [event.rows.slice().buffer]);
+      else model.send({ type: "query", view, id: event.id });
+    },
+    request(name, payload) {
+      return new Promise((resolve, reject) => {
+        serial += 1;
+        open.set(serial, { name, resolve, reject });
+        try {
+          model.send({ ...payload, type: "request", view, serial, name });
+        } catch {
+          open.delete(serial);
+          reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbours keep working."));
+        }
+      });
+    },
+    onState(callback) {
+      tellState = callback;
+      model.send({ type: "ready", view });
+    },
+    stop() { model.off("msg:custom", onMessage); },
+  };
+}
+
+function render({ model, el }) {
+  const view = globalThis.crypto?.randomUUID?.() ?? `view-${Date.now()}-${Math.random()}`;
+  const host = createJupyterHost(model, view);
+  const explorer = createExplorer(el, host);
+  // Several traits change together: one look at all of them is enough.
+  let timer = 0, closed = false;
+  const onData = () => {
+    if (timer) return;
+    timer = setTimeout(() => { timer = 0; if (!closed) explorer.setData(keepSame(readData(model))); }, 0);
+  };
+  const seen = new Map();
+  /** Decoded again, equal bytes would look like new data: what did not change is handed on as it was. */
+  function keepSame(data) {
+    for (const [trait, field] of [["_xy", "xy"], ["_thumbnails", "thumbnails"], ["_graph", "graph"]]) {
+      const raw = model.get(trait);
+      if (seen.get(trait)?.raw === raw) data[field] = seen.get(trait).value;
+      seen.set(trait, { raw, value: data[field] });
+    }
+    return data;
+  }
+  keepSame(host.data);
+  for (const trait of DATA_TRAITS) model.on(`change:${trait}`, onData);
+  return () => {
+    closed = true;
+    clearTimeout(timer);
+    for (const trait of DATA_TRAITS) model.off(`change:${trait}`, onData);
+    host.stop();
+    explorer.destroy();
+  };
+}
+
+export default { render };
