@@ -23,7 +23,7 @@ help:
 	@echo 'make lab      open the first notebook in JupyterLab        LAB_ARGS="--no-browser --port=8899"'
 	@echo 'make test     check and test everything, in a browser too  TEST_ARGS="-k images"'
 	@echo 'make lint     check style, types and the direction of imports'
-	@echo 'make bench    measure extraction against a bare forward'
+	@echo 'make bench    measure speed against named references, as ratios in one run'
 	@echo 'make scenes   make the embedded default again: scenes and network'
 	@echo 'make clean    remove what the others made, $(VENV) included'
 
@@ -41,7 +41,7 @@ lint: $(TEST_READY)
 	$(BIN)/lint-imports
 
 bench: $(TEST_READY)
-	$(BIN)/python tests/benchmarks/extraction.py
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 scenes: $(TEST_READY)
 	$(BIN)/python data/make_scenes.py

@@ -12,7 +12,7 @@ def photo(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
     y, x = np.mgrid[0:h, 0:w] / max(w, h)
     pixels = np.zeros((h, w, 3))
     for c in range(3):
-        a, b, p = rng.uniform(1, 9, 2).tolist() + [rng.uniform(0, 6)]
+        a, b, p = [*rng.uniform(1, 9, 2).tolist(), rng.uniform(0, 6)]
         pixels[..., c] = 0.5 + 0.3 * np.sin(a * x + b * y + p)
     for _ in range(6):
         cx, cy, r = rng.uniform(0, 1), rng.uniform(0, h / w), rng.uniform(0.05, 0.2)

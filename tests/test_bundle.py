@@ -27,7 +27,8 @@ def test_the_pure_parts_pass_their_own_tests():
 def test_the_bundle_is_one_module_that_gives_what_anywidget_asks_for(tmp_path):
     (tmp_path / "bundle.mjs").write_text(bundle(), encoding="utf-8")
     (tmp_path / "ask.mjs").write_text(
-        'import * as all from "./bundle.mjs"; console.log(Object.keys(all), typeof all.default.render);', encoding="utf-8"
+        'import * as all from "./bundle.mjs"; console.log(Object.keys(all), typeof all.default.render);',
+        encoding="utf-8",
     )
     done = node(tmp_path / "ask.mjs")
     assert done.returncode == 0, done.stderr
@@ -59,14 +60,17 @@ def test_every_rule_of_the_style_sheet_is_inside_the_root_class():
     ("files", "message"),
     [
         ({"a.js": 'import { x } from "./b.js";\n'}, r"a\.js needs 'b\.js', which is not in"),
-        ({"a.js": 'import { x } from "./b.js";\n', "b.js": "const x = 1;\n"}, r"imports 'x' from b\.js, which exports \[\]"),
+        (
+            {"a.js": 'import { x } from "./b.js";\n', "b.js": "const x = 1;\n"},
+            r"imports 'x' from b\.js, which exports \[\]",
+        ),
         (
             {"a.js": 'import { x as y } from "./b.js";\n', "b.js": "export const x = 1;\n"},
             r"imports 'x as y' .* without renaming",
         ),
         (
             {"a.js": 'import { x } from "./b.js";\nconst y = 1;\n', "b.js": "export const x = 1;\nfunction y() {}\n"},
-            r"b\.js and a\.js both declare 'y'",
+            r"a\.js and b\.js both declare 'y'",
         ),
         (
             {"a.js": 'import { x } from "./b.js";\n', "b.js": 'import { y } from "./a.js";\nexport const x = 1;\n'},
@@ -89,7 +93,9 @@ def test_a_module_that_cannot_be_joined_is_refused(tmp_path, files, message):
 
 
 def test_modules_come_after_what_they_import_and_once(tmp_path):
-    (tmp_path / "a.js").write_text('import { b } from "./b.js";\nimport { c } from "./c.js";\nexport const a = b + c;\n')
+    (tmp_path / "a.js").write_text(
+        'import { b } from "./b.js";\nimport { c } from "./c.js";\nexport const a = b + c;\n'
+    )
     (tmp_path / "b.js").write_text('import { c } from "./c.js";\nexport const b = c + 1;\n')
     (tmp_path / "c.js").write_text("export const c = 20;\n")
     (tmp_path / "joined.mjs").write_text(bundle("a.js", folder=tmp_path))

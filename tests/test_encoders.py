@@ -87,9 +87,7 @@ def test_a_layer_is_read_before_a_later_in_place_change():
 
 
 def flags_and_hooks(module):
-    return [
-        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in module.modules()
-    ]
+    return [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in module.modules()]
 
 
 def test_the_users_module_comes_back_as_it_was():
@@ -214,7 +212,7 @@ def test_wrong_names_say_what_is_near(tmp_path):
     with pytest.raises(WeightsError, match=r"does not fit resnet34: .* missing \(layer1.2.conv1.weight"):
         vk.Encoder("resnet34", weights=tmp_path / "18.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="holds no state dict .* but a list"):
+    with pytest.raises(WeightsError, match=r"holds no state dict .* but a list"):
         vk.Encoder("resnet18", weights=tmp_path / "list.pth")
 
 
@@ -227,15 +225,15 @@ def test_impossible_requests_are_refused_in_words():
         vk.Encoder(tiny_network(), preprocess=np.asarray)
     with pytest.raises(InputError, match="pool must be one of"):
         vk.Encoder("scenes", pool="mean")
-    with pytest.raises(InputError, match="must be a name or a torch.nn.Module, not int"):
+    with pytest.raises(InputError, match=r"must be a name or a torch\.nn.Module, not int"):
         vk.Encoder(18)
     with pytest.raises(InputError, match="Sequential cannot run on one preprocessed image of shape"):
         vk.Encoder(tiny_network(), preprocess=lambda image: to_tensor_32(image)[:2])
+    unsized = vk.Encoder(
+        tiny_network(), preprocess=lambda image: torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1))
+    )
     with pytest.raises(InputError, match="resize and crop to one size"):
-        encoder = vk.Encoder(
-            tiny_network(), preprocess=lambda image: torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1))
-        )
-        encoder.embed_image(photo(0, (50, 50)))
+        unsized.embed_image(photo(0, (50, 50)))
 
 
 @pytest.fixture
@@ -249,7 +247,7 @@ def no_network(monkeypatch):
 
 def test_without_network_and_cache_one_sentence_says_what_to_do(tmp_path, monkeypatch, no_network):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(WeightsError, match="cannot be downloaded .* Put resnet18-f37072fd.pth there"):
+    with pytest.raises(WeightsError, match=r"cannot be downloaded .* Put resnet18-f37072fd.pth there"):
         vk.Encoder("resnet18")
 
 

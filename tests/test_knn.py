@@ -141,7 +141,7 @@ def test_an_image_without_an_encoder_says_what_is_missing(random_set):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        ("image-01x", r"'image-01x' is neither an id of this set nor a file.*Closest: 'image-01"),
+        ("image-01x", r"'image-01x' is neither an id of this set nor a file.*Closest: 'image-"),
         (200, r"no row 200: rows go from 0 to 199"),
         (-1, r"no row -1: rows go from 0 to 199"),
         (np.zeros(23), r"shape \(23,\); these embeddings have vectors \(24,\)"),
@@ -174,7 +174,7 @@ def test_no_vectors_have_no_neighbors():
 
 
 def test_an_unknown_metric_names_the_known_ones(random_set):
-    with pytest.raises(InputError, match="No metric 'dot'. Choose 'cosine' or 'euclidean'"):
+    with pytest.raises(InputError, match=r"No metric 'dot'\. Choose 'cosine' or 'euclidean'"):
         neighbor_graph(random_set, metric="dot")
 
 
@@ -222,20 +222,18 @@ def test_the_graph_goes_with_its_embeddings(random_set):
 
 
 def test_neighbors_of_real_photos_equal_brute_force(shared):
-    """Real vectors (MobileNetV2), with copies of photos among them."""
+    """Real vectors (MobileNetV2), with copies of photos and a zero vector among them."""
     weights = sorted((shared / "torch" / "converted").glob("mobilenet_v2*.pth"))
-    photos = sorted((shared / "images" / "clothing10" / "dress").glob("*.jpg"))[:40]
+    photos = sorted((shared / "images" / "clothing10" / "dress").glob("*.jpg"))[:12]
     if not weights or not photos:
         pytest.skip("MobileNetV2's weights or the photos are not there")
     encoder = vk.Encoder("mobilenet_v2", weights=weights[0])
     vectors = np.stack([encoder.embed_image(path) for path in photos])
     vectors = np.concatenate([vectors, vectors[:3], np.zeros((1, vectors.shape[1]), np.float32)])
-    found = embeddings_of(vectors)
-    truth = cosine_similarity(vectors.astype(np.float64))
-    truth[:, -1] = truth[-1] = 0
+    truth = np.round(cosine_similarity(vectors.astype(np.float64)), 12)  # scikit-learn's copies differ in the last bits
     np.fill_diagonal(truth, -np.inf)
-    truth = np.round(truth, 12)  # copies: equal but for the last bits of scikit-learn's own sums
-    graph = neighbor_graph(found, 12)
-    np.testing.assert_array_equal(graph.indices, np.argsort(-truth, axis=1, kind="stable")[:, :12])
-    assert graph.indices[0, 0] == len(photos)
-    assert graph.similarities[0, 0] == 1
+    graph = neighbor_graph(embeddings_of(vectors), 6)
+    np.testing.assert_array_equal(graph.indices, np.argsort(-truth, axis=1, kind="stable")[:, :6])
+    assert graph.indices[:3, 0].tolist() == [12, 13, 14]
+    np.testing.assert_array_equal(graph.similarities[:3, 0], 1)
+    np.testing.assert_array_equal(graph.similarities[-1], 0)

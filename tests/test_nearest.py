@@ -21,7 +21,7 @@ def true_scores(queries, rows, metric):
 
 
 def assert_k_best(rows, scores, truth, k, tolerance=1e-12):
-    """The rows are k best ones of `truth`, in order; where `truth` tells them apart, exactly those that a sort finds."""
+    """The rows are k best ones of `truth`, in order; where it tells them apart, exactly those that a sort finds."""
     best = -np.sort(-truth, axis=1)[:, : k + 1]
     assert rows.shape == (len(truth), min(k, truth.shape[1]))
     assert all(len(set(row)) == len(row) for row in rows.tolist())

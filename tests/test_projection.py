@@ -42,7 +42,7 @@ def planted(n=150, d=20, seed=0):
 @pytest.fixture(scope="module")
 def digits():
     images, labels = load_digits(return_X_y=True)
-    return embeddings_of(images[:900], label=labels[:900].astype(str))
+    return embeddings_of(images[:600], label=labels[:600].astype(str))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def layout(digits):
 
 
 def test_layout_has_a_place_and_a_share_for_every_vector(digits, layout):
-    assert layout.xy.shape == (900, 2)
+    assert layout.xy.shape == (600, 2)
     assert (layout.xy.dtype, layout.kept.dtype) == (np.float32, np.float32)
     assert np.isfinite(layout.xy).all()
     assert layout.ids == digits.ids
@@ -66,16 +66,16 @@ def test_layout_says_how_it_was_made_and_what_chance_is(layout):
     made = {name: layout.provenance[name] for name in ("method", "n_neighbors", "min_dist", "metric", "seed", "k")}
     assert made == {"method": "umap", "n_neighbors": 15, "min_dist": 0.1, "metric": "cosine", "seed": 0, "k": 15}
     assert "umap-learn" in layout.provenance["versions"]
-    assert layout.chance == pytest.approx(15 / 899)
+    assert layout.chance == pytest.approx(15 / 599)
     for text in (repr(layout), layout._repr_html_()):
-        assert "UMAP, seed 0: 900 points" in text
-        assert f"keeps {layout.kept.mean():.0%} (chance 1.7%)" in text
+        assert "UMAP, seed 0: 600 points" in text
+        assert f"keeps {layout.kept.mean():.0%} (chance 2.5%)" in text
 
 
 def test_layout_draws_itself_as_a_plotly_figure(layout):
     figure = layout.figure(color="kept")
     assert type(figure).__module__.startswith("plotly")
-    assert sum(len(trace.x) for trace in figure.data) == 900
+    assert sum(len(trace.x) for trace in figure.data) == 600
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
@@ -114,7 +114,7 @@ def test_kept_of_umap_is_the_share_that_scikit_learn_counts(digits, layout):
 
 
 def test_a_shuffled_map_keeps_what_chance_keeps(digits, layout):
-    shuffled = layout.xy[np.random.default_rng(0).permutation(900)]
+    shuffled = layout.xy[np.random.default_rng(0).permutation(600)]
     assert share_kept(digits, shuffled).mean() == pytest.approx(layout.chance, abs=0.005)
     assert share_kept(digits, layout.xy) == pytest.approx(layout.kept)
 
@@ -151,7 +151,7 @@ def test_planted_groups_stay_together_and_apart(method):
     assert (groups[near] == groups[:, None]).mean() > 0.99
 
 
-@pytest.mark.parametrize(("n", "d"), [(120, 7), (700, 640)])
+@pytest.mark.parametrize(("n", "d"), [(120, 7), (510, 30), (60, 600)])
 def test_pca_is_the_exact_one(n, d):
     vectors = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32) * np.linspace(1, 2, d) + 5
     vectors = vectors.astype(np.float32)
@@ -198,7 +198,7 @@ def test_degenerate_sets_have_a_layout(name, metric, method):
     assert layout.k == min(15, len(vectors) - 1)
     assert str(len(vectors)) in layout.summary
     if len(vectors) <= 16:
-        assert (layout.kept[: 16 - 1] == 1).all() or len(vectors) == 16
+        np.testing.assert_array_equal(layout.kept, 1)  # everybody is everybody's neighbour
 
 
 def test_equal_vectors_share_one_place_and_say_that_no_umap_ran():

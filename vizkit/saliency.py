@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 PAIR_METHODS = ("contribution", "occlusion", "gradcam", "sensitivity")
 METHODS = ("gradcam", "integrated_gradients", "occlusion", "saliency", "contribution")
 
-_UNITS = {
-    "contribution": "cosine",
-    "gradcam": "cosine, to first order",
-    "sensitivity": "cosine, to first order",
-    "occlusion": "drop in cosine",
-}
 _GRID = 8  # occlusion: cells a side; windows are two cells wide and move by one
 _IG_STEPS = 50
 _FORWARD = 16  # images a forward pass
@@ -111,7 +105,7 @@ def explain(
     found = _attribute(encoder, what, x, method)
     value = _number(what, x)
     return Evidence(
-        found.values, value, method, what.name, _unit_of(method, what), encoder.layer, encoder.name,
+        found.values, value, method, what.name, _unit_of(method, what.unit), encoder.layer, encoder.name,
         encoder.seen(x[0]), _residual(found, value), found.baseline, time.perf_counter() - start,
     )  # fmt: skip
 
@@ -212,7 +206,7 @@ def explain_many(
                 matrix=matrix,
                 similarity=similarity,
                 method=chosen,
-                unit=_UNITS.get(method_name(chosen), "as the method gives it"),
+                unit=_unit_of(chosen, "points of cosine"),
                 residual_a=_residual(in_a, similarity),
                 residual_b=_residual(in_b, similarity),
                 baseline_similarity=None,
@@ -374,7 +368,7 @@ def _vector_target(encoder: Encoder, vector: "NDArray[np.float64]", mean: "NDArr
         norms = z.norm(dim=1)
         return (z @ unit) / (norms.detach() if hold else norms)
 
-    return _Target("the given vector", "cosine", value, lambda x: value(x, hold=True), direction)
+    return _Target("the given vector", "points of cosine", value, lambda x: value(x, hold=True), direction)
 
 
 def _class_target(encoder: Encoder, x: "Tensor", index: int) -> _Target:
@@ -392,14 +386,17 @@ def _class_target(encoder: Encoder, x: "Tensor", index: int) -> _Target:
     return _Target(f"class {index}", "logit", value, value)
 
 
-def _unit_of(method: str | Callable[..., Any], target: _Target) -> str:
+def _unit_of(method: str | Callable[..., Any], unit: str) -> str:
+    if callable(method):
+        return "as the method gives it"
     return {
-        "gradcam": f"{target.unit}, to first order",
-        "occlusion": f"drop in {target.unit}",
-        "integrated_gradients": target.unit,
-        "contribution": target.unit,
-        "saliency": f"{target.unit} per unit of input",
-    }.get(method_name(method), "as the method gives it")
+        "contribution": unit,
+        "integrated_gradients": unit,
+        "gradcam": f"{unit}, to first order",
+        "sensitivity": f"{unit}, to first order",
+        "occlusion": f"{unit} lost when hidden",
+        "saliency": f"{unit} per unit of input",
+    }[method]
 
 
 def _check_method(method: str | Callable[..., Any], known: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A real JupyterLab in headless Chromium; whatever the browser, the server or a kernel complains about fails the test."""
+"""A real JupyterLab in headless Chromium; any complaint of the browser, the server or a kernel fails the test."""
 
 import os
 import re
@@ -9,8 +9,8 @@ import pytest
 from lab import Lab, Server
 from playwright.sync_api import sync_playwright
 
-# What JupyterLab itself says on a page that is in order, and why it is no fault of ours.
-HARMLESS = ()
+# Patterns of what JupyterLab itself complains about on a page that is in order, each with the reason. None is known.
+HARMLESS: tuple[str, ...] = ()
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -69,6 +69,7 @@ def page(browser):
     """Give a browser page that fails the test for every error in it."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     page = context.new_page()
+    page.set_default_timeout(60_000)  # a busy machine of two cores may take its time
     complaints = []
 
     def on_console(message):

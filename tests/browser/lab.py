@@ -1,6 +1,7 @@
 """Drive a real JupyterLab: start a server of its own, open a notebook, run it, and look at what comes out.
 
-Nothing of the user's Jupyter is seen or touched: settings, extensions, kernels and runtime files have folders of their own.
+Nothing of the user's Jupyter is seen or touched: settings, extensions, kernels and runtime files have folders of
+their own.
 """
 
 import json
@@ -35,6 +36,9 @@ const panel = window.jupyterapp.shell.currentWidget;
 const notebook = panel.content;
 const kernel = () => panel.sessionContext.session.kernel;
 """
+_LATE = """
+const late = (ms) => new Promise((_, no) => setTimeout(() => no(new Error(`not done after ${ms / 1000} s`)), ms));
+"""
 
 
 class Server:
@@ -44,7 +48,9 @@ class Server:
         self.root = folder / "root"
         self.log = folder / "server.log"
         self.token = secrets.token_hex(16)
-        shutil.copytree(REPO / "notebooks", self.root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(
+            REPO / "notebooks", self.root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+        )
         config = folder / "config"
         (config / "labconfig").mkdir(parents=True)
         (config / "jupyter_lab_config.json").write_text(json.dumps(LAB_CONFIG))
@@ -146,21 +152,20 @@ class Lab:
 
     def run_all(self, *, seconds: float = 300) -> None:
         """Run every cell and wait until each has run and the kernel is idle; a cell's error is an AssertionError."""
-        self.page.set_default_timeout(seconds * 1000)
-        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
-        self.page.wait_for_function(
-            f"""() => {{
-                {_CURRENT}
-                const cells = [...notebook.model.cells].filter((cell) => cell.type === "code");
-                const failed = cells.some((cell) => cell.outputs.toJSON().some((output) => output.output_type === "error"));
-                const ran = cells.every((cell) => cell.executionCount || !cell.sharedModel.source.trim());
-                return failed || (ran && kernel().status === "idle");
-            }}""",
-            timeout=seconds * 1000,
+        self.page.evaluate(
+            f"async (ms) => {{ {_CURRENT} {_LATE} "
+            "await Promise.race([window.jupyterapp.commands.execute('notebook:run-all-cells'), late(ms)]); }",
+            seconds * 1000,
         )
-        self.page.set_default_timeout(30_000)
+        self.page.wait_for_function(f"() => {{ {_CURRENT} return kernel().status === 'idle'; }}")
         errors = [_error_text(output) for cell in self.outputs() for output in cell if output["output_type"] == "error"]
         assert not errors, "a cell raised:\n" + "\n".join(errors)
+        counts = self.page.evaluate(
+            f"() => {{ {_CURRENT} return [...notebook.model.cells]"
+            ".filter((cell) => cell.type === 'code' && cell.sharedModel.source.trim())"
+            ".map((cell) => cell.executionCount); }"
+        )
+        assert all(counts), f"not every cell has run: execution counts {counts}"
 
     def outputs(self) -> list[list[dict]]:
         """Return the outputs of every cell, as they stand in the notebook file; a text cell has none."""
@@ -186,8 +191,8 @@ class Lab:
     def python(self, code: str, *, seconds: float = 60) -> str:
         """Run code in the notebook's kernel, without touching the notebook, and return what it prints and its value."""
         outputs = self.page.evaluate(
-            f"""async (code) => {{
-                {_CURRENT}
+            f"""async ([code, ms]) => {{
+                {_CURRENT} {_LATE}
                 const outputs = [];
                 const future = kernel().requestExecute({{ code, store_history: false }});
                 future.onIOPub = (message) => {{
@@ -195,11 +200,10 @@ class Lab:
                     if (["stream", "execute_result", "display_data", "error"].includes(type))
                         outputs.push({{ output_type: type, ...message.content }});
                 }};
-                const late = new Promise((_, no) => setTimeout(() => no(new Error("the kernel is busy")), {seconds * 1000}));
-                await Promise.race([future.done, late]);
+                await Promise.race([future.done, late(ms)]);
                 return outputs;
             }}""",
-            code,
+            [code, seconds * 1000],
         )
         errors = [_error_text(output) for output in outputs if output["output_type"] == "error"]
         assert not errors, "the code raised:\n" + "\n".join(errors)

@@ -1,43 +1,72 @@
-"""The harness itself: widgets and figures of every kind draw, answer and report in a real JupyterLab."""
+"""The harness itself: buttons, figures and widgets draw, answer and report in a real JupyterLab, without a network."""
 
+import pytest
 
-def test_a_button_click_reaches_python(lab):
-    lab.open_cells(
-        "import ipywidgets\nclicks = []\nbutton = ipywidgets.Button(description='press me')\n"
-        "button.on_click(clicks.append)\nbutton"
-    )
-    lab.run_all()
-    lab.page.get_by_role("button", name="press me").click()
-    lab.screenshot('button')
-    assert lab.python("len(clicks)") == "1"
+COUNTER = '''
+import anywidget, traitlets
 
-
-def test_plotly(lab):
-    lab.open_cells("import plotly.graph_objects as go\nfig = go.Figure(go.Scattergl(x=[1,2,3], y=[1,4,9], mode='markers'))\nfig",
-    "import plotly.io as pio; print(pio.renderers.default)")
-    lab.run_all()
-    print(lab.text(1), [list(o['data']) for o in lab.outputs()[0]], [len(str(o)) for o in lab.outputs()[0]])
-    lab.page.wait_for_timeout(15000)
-    lab.screenshot('plotly')
-    print(lab.page.locator('.js-plotly-plot').count(), lab.page.complaints)
-
-
-def test_anywidget(lab):
-    lab.open_cells('''import anywidget, traitlets
 class Counter(anywidget.AnyWidget):
     _esm = """
-export default { render({ model, el }) {
-  const button = document.createElement("button");
-  const draw = () => { button.textContent = `count is ${model.get("value")}`; };
-  button.onclick = () => { model.set("value", model.get("value") + 1); model.save_changes(); };
-  model.on("change:value", draw); draw(); el.append(button);
-} };"""
+    export default { render({ model, el }) {
+      const button = document.createElement("button");
+      const draw = () => { button.textContent = `count is ${model.get("value")}`; };
+      button.onclick = () => { model.set("value", model.get("value") + 1); model.save_changes(); };
+      model.on("change:value", draw);
+      draw();
+      el.append(button);
+    } };
+    """
     value = traitlets.Int(0).tag(sync=True)
+
 counter = Counter()
-counter''')
+counter
+'''
+BUTTON = """
+import ipywidgets
+clicks = []
+button = ipywidgets.Button(description="press me")
+button.on_click(clicks.append)
+button
+"""
+FIGURE = """
+import plotly.graph_objects as go
+go.Figure(go.Scattergl(x=[1, 2, 3], y=[4, 5, 6], mode="markers", text=["one", "two", "three"]))
+"""
+
+
+def test_a_button_a_widget_and_a_figure_work_in_both_directions(lab):
+    lab.open_cells(BUTTON, COUNTER, FIGURE)
     lab.run_all()
-    lab.page.get_by_role("button", name="count is 0").click()
-    lab.page.get_by_role("button", name="count is 1").wait_for()
+
+    lab.cell(0).get_by_role("button", name="press me").click()
+    assert lab.python("len(clicks)") == "1"
+
+    counter = lab.cell(1)
+    counter.get_by_role("button", name="count is 0").click()
+    counter.get_by_role("button", name="count is 1").wait_for()
     assert lab.python("counter.value") == "1"
     lab.python("counter.value = 7")
-    lab.page.get_by_role("button", name="count is 7").wait_for()
+    counter.get_by_role("button", name="count is 7").wait_for()
+
+    figure = lab.cell(2)
+    figure.locator(".nsewdrag").hover()  # the middle of the axes, where the second of three points lies
+    assert figure.locator(".hoverlayer").get_by_text("two").is_visible()
+    assert lab.screenshot("harness").stat().st_size > 10_000
+
+
+def test_texts_errors_and_complaints_are_seen(lab, page, server):
+    lab.open_cells("print('said')\n41 + 1", "", "1 / 0", "print('never')")
+    with pytest.raises(AssertionError, match="ZeroDivisionError: division by zero"):
+        lab.run_all()
+    assert lab.text(0) == "said\n42"
+    assert lab.text(3) == ""
+    assert lab.python("print('a'); 'b'") == "a\n'b'"
+    with pytest.raises(AssertionError, match="NameError: name 'nothing' is not defined"):
+        lab.python("nothing")
+    page.evaluate(
+        "() => { console.error('told'); fetch('/no/such/page'); setTimeout(() => { throw new Error('thrown'); }); }"
+    )
+    page.wait_for_timeout(1000)
+    heard = "\n".join(page.complaints)
+    assert all(word in heard for word in ("told", "response 404", "page error: Error: thrown"))
+    page.complaints.clear()

@@ -1,0 +1,186 @@
+"""The Python side of the explorer: traits both ways, messages whole and in order, errors seen."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import vizkit as vk
+from vizkit.errors import InputError
+from vizkit.saliency import explain_many
+from vizkit.widgets.explorer import Explorer
+
+
+class Recording(Explorer):
+    """Keeps what is sent to the browser."""
+
+    def send(self, content, buffers=None):
+        self.__dict__.setdefault("sent", []).append((content, buffers or []))
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory):
+    images = vk.scenes("held-out").subset(range(60))
+    return vk.embed(images, vk.Encoder("scenes"), cache=tmp_path_factory.mktemp("cache"), progress=False)
+
+
+@pytest.fixture
+def explorer(embeddings):
+    return Recording(embeddings, vk.project(embeddings, method="pca"), 5)
+
+
+def browser(explorer, buffers=(), **content):
+    explorer._receive(explorer, {"view": "v1", **content}, [memoryview(b) for b in buffers])
+
+
+def rows_of(buffers):
+    return np.frombuffer(buffers[0], "<u4").tolist()
+
+
+def test_a_click_sets_the_query_and_its_neighbors(explorer, embeddings):
+    heard = []
+    explorer.observe(lambda change: heard.append(change["new"]), "query")
+    id = embeddings.ids[7]
+    browser(explorer, type="query", id=id)
+    assert explorer.query == id
+    assert heard == [id]
+    assert explorer.neighbors == list(vk.neighbors(embeddings, id, k=5)["id"])
+    browser(explorer, type="query", id=None)
+    assert explorer.query is None
+    assert explorer.neighbors == []
+
+
+def test_python_sets_the_query_and_every_view_hears_it(explorer, embeddings):
+    explorer.query = embeddings.ids[3]
+    (content, buffers) = explorer.sent[-1]
+    assert content == {"type": "state", "origin": None, "query": embeddings.ids[3]}
+    assert buffers == []
+    explorer.selection = [embeddings.ids[9], embeddings.ids[2]]
+    assert explorer.selection == [embeddings.ids[2], embeddings.ids[9]]
+    content, buffers = explorer.sent[-1]
+    assert content == {"type": "state", "origin": None}
+    assert rows_of(buffers) == [2, 9]
+
+
+def test_a_view_is_not_told_what_it_said_but_the_others_are(explorer, embeddings):
+    browser(explorer, [np.array([4, 1], "<u4").tobytes()], type="select")
+    assert explorer.selection == [embeddings.ids[1], embeddings.ids[4]]
+    content, buffers = explorer.sent[-1]
+    assert content == {"type": "state", "origin": "v1"}
+    assert rows_of(buffers) == [1, 4]
+
+
+def test_what_an_observer_changes_on_top_is_news_to_the_view_too(explorer, embeddings):
+    explorer.observe(lambda change: explorer.set_trait("selection", list(explorer.neighbors)), "query")
+    browser(explorer, type="query", id=embeddings.ids[0])
+    told = [content for content, _ in explorer.sent if content["type"] == "state"]
+    assert {"type": "state", "origin": "v1", "query": embeddings.ids[0]} in told
+    assert {"type": "state", "origin": None} in told
+    assert set(explorer.selection) == set(explorer.neighbors)
+
+
+def test_a_hundred_selections_arrive_whole_in_order_and_once(explorer, embeddings):
+    heard = []
+    explorer.observe(lambda change: heard.append(change["new"]), "selection")
+    rng = np.random.default_rng(0)
+    wanted = [np.sort(rng.choice(60, rng.integers(1, 60), replace=False)) for _ in range(100)]
+    for rows in wanted:
+        browser(explorer, [rows.astype("<u4").tobytes()], type="select")
+    assert heard == [[embeddings.ids[r] for r in rows] for rows in wanted]
+
+
+def test_a_new_view_is_told_where_things_stand(explorer, embeddings):
+    explorer.query = embeddings.ids[5]
+    explorer.selection = embeddings.ids[:2]
+    browser(explorer, type="ready")
+    content, buffers = explorer.sent[-1]
+    assert content == {"type": "state", "origin": None, "query": embeddings.ids[5]}
+    assert rows_of(buffers) == [0, 1]
+
+
+def test_evidence_is_what_the_package_computes(explorer, embeddings):
+    query, *others = embeddings.ids[:4]
+    browser(explorer, type="request", name="evidence", serial=8, query=query, neighbors=others, method=None)
+    content, buffers = explorer.sent[-1]
+    images = embeddings.images
+    expected = explain_many(embeddings.encoder, images[0], [images[i] for i in (1, 2, 3)])
+    assert content["ok"]
+    assert content["serial"] == 8
+    assert content["method"] == "contribution"
+    assert content["measured"] == "not measured"
+    assert [p["id"] for p in content["pairs"]] == others
+    for i, e in enumerate(expected):
+        np.testing.assert_allclose(np.frombuffer(buffers[1 + 3 * i], "<f4"), e.map_a.ravel(), atol=1e-6)
+        np.testing.assert_allclose(np.frombuffer(buffers[2 + 3 * i], "<f4"), e.map_b.ravel(), atol=1e-6)
+        assert content["pairs"][i]["similarity"] == pytest.approx(e.similarity, abs=1e-6)
+    assert content["limit"] == pytest.approx(max(max(e.map_a.max(), e.map_b.max()) for e in expected), abs=1e-6)
+
+
+def test_errors_are_answered_and_kept_and_nothing_else_breaks(explorer, embeddings):
+    browser(explorer, type="request", name="evidence", serial=1, query="nobody", neighbors=[embeddings.ids[0]])
+    content, _ = explorer.sent[-1]
+    assert not content["ok"]
+    assert "'nobody'" in content["error"]
+    assert explorer.errors == [content["error"]]
+    explorer.observe(lambda change: 1 / 0, "query")
+    browser(explorer, type="query", id=embeddings.ids[1])
+    assert "ZeroDivisionError" in explorer.errors[-1]
+    assert explorer.query == embeddings.ids[1]
+    explorer.unobserve_all("query")
+    with pytest.raises(InputError, match="No image has the id 'nobody'"):
+        explorer.query = "nobody"
+
+
+def test_pictures_and_bulk_data_are_the_images(explorer, embeddings):
+    import io
+
+    browser(explorer, type="request", name="picture", serial=2, id=embeddings.ids[4])
+    sharp = Image.open(io.BytesIO(explorer.sent[-1][1][0])).convert("RGB")
+    offsets = np.frombuffer(explorer._offsets, "<u4")
+    small = Image.open(io.BytesIO(explorer._thumbnails[offsets[4] : offsets[5]])).convert("RGB")
+    truth = np.asarray(embeddings.images[4], float)
+    for picture in (sharp, small):
+        assert np.abs(np.asarray(picture, float) - truth).mean() < 12
+    other = np.asarray(embeddings.images[5], float)
+    assert np.abs(np.asarray(small, float) - other).mean() > 24
+    assert len(offsets) == 61
+    assert np.frombuffer(explorer._graph, "<i4").reshape(60, 5).shape == (60, explorer._k)
+
+
+def test_columns_hold_the_metadata(explorer, embeddings):
+    columns = {c["name"]: c for c in explorer._columns}
+    label = columns["label"]
+    codes = np.frombuffer(label["codes"], "<i4")
+    assert [label["categories"][c] for c in codes] == list(embeddings.frame["label"])
+    np.testing.assert_allclose(np.frombuffer(columns["hue"]["values"], "<f4"), embeddings.frame["hue"], rtol=1e-6)
+    assert "path" not in columns
+    assert columns["neighbors kept"]["kind"] == "number"
+
+
+def test_vectors_without_images_or_encoder_are_shown_and_say_what_they_lack():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": [f"p{i}" for i in range(8)], "embedding": list(rng.normal(size=(8, 4)))})
+    own = vk.Embeddings.from_frame(frame.assign(label=[None, *"aabbccd"]))
+    explorer = Recording(own, vk.project(own, method="pca"), 3)
+    assert not explorer._info["can_explain"]
+    assert "came without the network" in explorer._info["why_not"]
+    assert not explorer._info["has_pictures"]
+    browser(explorer, type="query", id="p1")
+    assert len(explorer.neighbors) == 3
+    label = next(c for c in explorer._columns if c["name"] == "label")
+    assert np.frombuffer(label["codes"], "<i4")[0] == -1
+
+
+def test_a_single_image_has_no_neighbors_and_says_so_kindly():
+    own = vk.Embeddings.from_frame(pd.DataFrame({"id": ["only"], "embedding": [[1.0, 2.0]]}))
+    explorer = vk.explore(own)
+    explorer.query = "only"
+    assert explorer.neighbors == []
+
+
+def test_a_layout_of_other_images_is_refused(embeddings):
+    other = vk.Embeddings.from_frame(pd.DataFrame({"id": ["a", "b"], "embedding": [[1.0, 2.0], [2.0, 1.0]]}))
+    with pytest.raises(InputError, match="layout is of other images"):
+        vk.explore(embeddings, vk.project(other, method="pca"))
+    with pytest.raises(InputError, match="explore takes Embeddings, not ImageSet"):
+        vk.explore(embeddings.images)
