@@ -28,7 +28,7 @@ help:
 	@echo 'make clean    remove what the others made, $(VENV) included'
 
 lab: $(LAB_READY)
-	$(BIN)/jupyter lab $(AS_ROOT) $(LAB_ARGS) $(NOTEBOOK)
+	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/$(NOTEBOOK) $(LAB_ARGS)
 
 test: lint
 	@$(BIN)/python tests/browser/chromium.py

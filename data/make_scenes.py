@@ -1,42 +1,57 @@
 """Build the embedded default from a seed: the table of factors, the network's weights, and the figures in README.md.
 
-    python data/make_scenes.py                 everything, under a quarter of an hour on two cores
-    python data/make_scenes.py --seeds 3       train three networks; the first is kept, the figures show all
-    python data/make_scenes.py --figures       measure what is there again, without training
-    python data/make_scenes.py --bias 0.95 --out FOLDER    a network that learned a shortcut: see `draw_factors`
+python data/make_scenes.py                 everything, in under a quarter of an hour on two cores
+python data/make_scenes.py --seeds 3       train three networks: the first is kept, the figures show all three
+python data/make_scenes.py --figures       measure again what is there, without training
+python data/make_scenes.py --floors        measure the pointing game alone
+python data/make_scenes.py --bias 0.95     train a network that learns a shortcut, into scenes-biased.safetensors
 """
 
 import argparse
-import os
+import json
+import platform
+import resource
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
-
-# Transparent huge pages for tensors: without them a third of the training time goes into page faults.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import PIL
 import torch
-from safetensors.torch import save_file
+import torchvision
+from measure_scenes import floors, knowledge
+from safetensors.torch import load_file, save_file
+from scene_report import write_block
 from torch import nn
 
-THREADS = int(os.environ.get("T", 2))
 from vizkit.scene_drawing import COLUMNS, SCENE_SIZE, SHAPES, TEXTURES, draw, outline
-from vizkit.scene_network import SCENE_MEAN, SCENE_STD, scene_network
+from vizkit.scene_network import SCENE_CLASSES, SCENE_MEAN, SCENE_STD, scene_network
 
 HERE = Path(__file__).resolve().parent
 SPLIT_SIZES = {"train": 1_000, "held-out": 2_000}
-N_TRAIN = 20_000  # the committed training scenes and more from the same stream, which need no file
+N_TRAIN = 16_000  # the committed training scenes and more from the same stream, which need no file
 SIZES = (0.26, 0.42)  # of the object, shares of the image's side: 7 to 18% of the area
 OVERHANG = 2 / SCENE_SIZE  # how far an object's bounding box may leave the image
 HUE_GAP = 0.2  # turns: the least between object and background, which are alike in all else
-EPOCHS = 12
-BATCH = int(os.environ.get("B", 128))
-PEAK_RATE = 0.4
-SMOOTHING = float(os.environ.get("SM", 0.1))
+EPOCHS = 8
+BATCH = 64
+PEAK_RATE = 2e-3
+WEIGHT_DECAY = 0.02
+SMOOTHING = 0.1
+THREADS = 2
 
+
+class Epoch(NamedTuple):
+    """One line of the learning curve: mean loss, and accuracy on scenes it trains on and on held-out ones."""
+
+    epoch: int
+    loss: float
+    train: float
+    held_out: float
+    seconds: float
 
 
 def draw_factors(n: int, seed: int, bias: float = 0.0) -> pd.DataFrame:
@@ -62,7 +77,8 @@ def draw_factors(n: int, seed: int, bias: float = 0.0) -> pd.DataFrame:
         `COLUMNS`; numbers are rounded to 4 decimals, so that they print as they are.
     """
     rng = np.random.default_rng(seed)
-    shape = rng.permutation(np.arange(n) % len(SHAPES))
+    # Shuffled within every thousand, so that the committed ones are as even as all.
+    shape = (np.arange(n) % len(SHAPES))[np.lexsort((rng.random(n), np.arange(n) // 1_000))]
     tied = rng.random(n) < bias
     background_hue = np.where(tied, (shape + rng.random(n)) / len(SHAPES), rng.random(n))
     columns: dict[str, Any] = {
@@ -129,88 +145,174 @@ def normalize(pixels: torch.Tensor) -> torch.Tensor:
     return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turn the batch into one of the eight positions of a square, and trade its color channels.
+def labels_of(table: pd.DataFrame) -> torch.Tensor:
+    """Return each scene's class, (n,) int64: its shape's place in SCENE_CLASSES."""
+    return torch.tensor([SCENE_CLASSES.index(shape) for shape in table["shape"]])
 
-    Shapes stay what they are, hues become others: the network sees that color says nothing.
+
+def train(seed: int, pixels: torch.Tensor, labels: torch.Tensor, watch: Callable[..., None]) -> nn.Module:
+    """Train a network on (n, 3, 64, 64) uint8 scenes.
+
+    AdamW on one cycle of the learning rate, label smoothing, and every batch in one of the eight positions of a square.
+    Colors are left as they are: that hue says nothing about shape is for the network to find out, and a biased network
+    must be able to find out the opposite.
+
+    Parameters
+    ----------
+    seed
+        Of the weights, the order and the positions.
+    pixels, labels
+        The scenes and their classes.
+    watch
+        Called with the epoch, its mean loss and the network in eval mode, after every epoch.
     """
-    turn, flip, order = (int(torch.randint(n, (), generator=generator)) for n in (4, 2, 6))
-    pixels = torch.rot90(pixels, turn, (2, 3))
-    pixels = pixels.flip(3) if flip else pixels
-    return pixels[:, [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)][order]]
-
-
-def train(seed: int, pixels: torch.Tensor, labels: torch.Tensor, watch: Any, epochs: int = EPOCHS) -> nn.Module:
-    """Train a network; `watch(epoch, loss, module)` is called after every epoch."""
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     module = scene_network().to(memory_format=torch.channels_last)
-    decay = [p for p in module.parameters() if p.ndim > 1]
+    weights = [p for p in module.parameters() if p.ndim > 1]
     rest = [p for p in module.parameters() if p.ndim == 1]
-    groups = [{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
-    if os.environ.get("OPT") == "adam":
-        groups[0]["weight_decay"] = 0.02
-        optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE)
-    else:
-        optimizer = torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.AdamW([{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": rest}], weight_decay=0)
     steps = len(pixels) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_RATE, epochs=epochs, steps_per_epoch=steps, pct_start=0.25, cycle_momentum=False
+        optimizer, PEAK_RATE, epochs=EPOCHS, steps_per_epoch=steps, pct_start=0.25, cycle_momentum=False
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
-    for epoch in range(epochs):
+    for epoch in range(1, EPOCHS + 1):
         module.train()
         total = 0.0
-        for rows in torch.randperm(len(pixels), generator=generator)[: steps * BATCH].view(steps, BATCH):
-            loss = criterion(module(normalize(augment(pixels[rows], generator))), labels[rows])
+        for rows in torch.randperm(len(pixels))[: steps * BATCH].view(steps, BATCH):
+            batch = torch.rot90(pixels[rows], int(torch.randint(4, ())), (2, 3))
+            batch = batch.flip(3) if torch.randint(2, ()) else batch
+            loss = criterion(module(normalize(batch)), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += loss.item() / steps
-            seen = globals().setdefault("SEEN", []); seen.append(loss.item())
-            if len(seen) % 50 == 0: print(len(seen), np.mean(seen[-50:]).round(3), round(time.process_time()), flush=True)
-        watch(epoch, total, module.eval())
+            total += loss.item()
+        watch(epoch, total / steps, module.eval())
     return module
 
 
-def logits(module: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Return (n, 10) logits."""
+def accuracy(module: nn.Module, pixels: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """Return whether each scene is named rightly, (n,) bool."""
     with torch.inference_mode():
-        return torch.cat([module(normalize(batch)) for batch in pixels.split(250)])
+        found = torch.cat([module(normalize(batch)).argmax(dim=1) for batch in pixels.split(250)])
+    return (found == labels).numpy()
 
 
-def labels_of(table: pd.DataFrame) -> torch.Tensor:
-    """Return each scene's class, (n,) int64, its shape's place in SHAPES."""
-    return torch.tensor([SHAPES.index(shape) for shape in table["shape"]])
+def learn(seed: int, bias: float, held: tuple[torch.Tensor, torch.Tensor]) -> tuple[nn.Module, list[Epoch]]:
+    """Draw the training scenes, train a network on them, and return it with its learning curve."""
+    table = training_factors(seed, bias)
+    pixels, labels = render_all(table), labels_of(table)
+    curve: list[Epoch] = []
+    start = time.perf_counter()
+
+    def watch(epoch: int, loss: float, module: nn.Module) -> None:
+        known = accuracy(module, pixels[:2000], labels[:2000]).mean()
+        curve.append(Epoch(epoch, loss, known, accuracy(module, *held).mean(), time.perf_counter() - start))
+        print(", ".join(f"{name} {value:.4g}" for name, value in curve[-1]._asdict().items()), flush=True)
+
+    return train(seed, pixels, labels, watch), curve
+
+
+def save(module: nn.Module, path: Path, notes: dict[str, Any]) -> None:
+    """Write the weights at half precision, which changes no answer, with what a reader has to know beside them."""
+    state = {name: (v.half() if v.is_floating_point() else v).contiguous() for name, v in module.state_dict().items()}
+    notes = {"classes": SCENE_CLASSES, "mean": SCENE_MEAN, "std": SCENE_STD, **versions(), **notes}
+    save_file(state, path, {name: v if isinstance(v, str) else json.dumps(v) for name, v in notes.items()})
+
+
+def load(path: Path) -> nn.Module:
+    """Read the weights again, so that what is measured is what is committed."""
+    module = scene_network()
+    module.load_state_dict(load_file(path))
+    return module.eval()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what shaped the result."""
+    modules = {"torch": torch, "torchvision": torchvision, "numpy": np, "pillow": PIL}
+    return {"python": platform.python_version(), **{name: str(m.__version__) for name, m in modules.items()}}
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and the ones it started."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def build(seed: int, n_seeds: int) -> None:
+    """Write the table and the weights, and what training took and gave."""
+    start, before = time.perf_counter(), cpu_seconds()
+    table = split_table(seed)
+    table.to_parquet(HERE / "scenes.parquet")
+    held_table = table[table["split"] == "held-out"]
+    held = render_all(held_table), labels_of(held_table)
+    curves = {}
+    for this in range(seed, seed + n_seeds):
+        module, curves[this] = learn(this, 0.0, held)
+        path = HERE / "scenes.safetensors" if this == seed else HERE / "build" / f"scenes-{this}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        notes = {"seed": this, "scenes": N_TRAIN, "epochs": EPOCHS}
+        save(module, path, {**notes, "held_out_accuracy": round(curves[this][-1].held_out, 4)})
+    took = {"wall": time.perf_counter() - start, "cpu": cpu_seconds() - before}
+    facts = {"seed": seed, "scenes": N_TRAIN, "epochs": EPOCHS, "batch": BATCH, "threads": THREADS, **versions()}
+    write_block("training", curves, took, facts)
+
+
+def build_biased(seed: int, bias: float) -> None:
+    """Train on scenes whose background hue goes with the class, and write the weights; same schedule, same seed."""
+    table = split_table(seed)
+    held_table = table[table["split"] == "held-out"]
+    module, curve = learn(seed, bias, (render_all(held_table), labels_of(held_table)))
+    notes = {"seed": seed, "bias": bias, "scenes": N_TRAIN, "epochs": EPOCHS}
+    save(module, HERE / "scenes-biased.safetensors", {**notes, "held_out_accuracy": round(curve[-1].held_out, 4)})
+
+
+def held_out() -> tuple[pd.DataFrame, torch.Tensor]:
+    """Return the committed held-out scenes and their pixels."""
+    table = pd.read_parquet(HERE / "scenes.parquet")
+    table = table[table["split"] == "held-out"]
+    return table, render_all(table)
+
+
+def measure() -> None:
+    """Write what the committed network knows, beside random weights and raw pixels."""
+    table, pixels = held_out()
+    networks = {"trained": load(HERE / "scenes.safetensors")}
+    networks |= {f"trained, seed {p.stem[7:]}": load(p) for p in sorted((HERE / "build").glob("scenes-*.safetensors"))}
+    labels = labels_of(table)
+    right = {name: accuracy(module, pixels, labels) for name, module in networks.items()}
+    write_block("figures", right, knowledge(networks, normalize, pixels, table), table["shape"].to_numpy())
+
+
+def measure_floors() -> None:
+    """Write how often maps that know nothing of the shapes point at the object."""
+    table, pixels = held_out()
+    write_block("floors", floors(normalize, pixels, table))
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the first network")
+    parser.add_argument("--seeds", type=int, default=1, help="how many networks to train")
+    parser.add_argument(
+        "--bias", type=float, default=0.0, help="share of scenes whose background hue goes with the class"
+    )
+    parser.add_argument("--figures", action="store_true", help="only measure what is there")
+    parser.add_argument("--floors", action="store_true", help="only measure the pointing game")
+    wanted = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    if wanted.bias:
+        build_biased(wanted.seed, wanted.bias)
+        return
+    if not (wanted.figures or wanted.floors):
+        build(wanted.seed, wanted.seeds)
+    if not wanted.floors:
+        measure()
+    measure_floors()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=N_TRAIN)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--rate", type=float, default=PEAK_RATE)
-    parser.add_argument("--out", default="/tmp/vk/a/rough.safetensors")
-    args = parser.parse_args()
-    PEAK_RATE = args.rate
-    torch.set_num_threads(THREADS)
-    start = time.time()
-    table = split_table(args.seed)
-    table.to_parquet(HERE / "scenes.parquet")
-    train_table = training_factors(args.seed).head(args.n)
-    held = table[table["split"] == "held-out"]
-    pixels, held_pixels = render_all(train_table), render_all(held)
-    print("rendered", time.time() - start, "mean", (pixels[:500].float() / 255).mean((0, 2, 3)), (pixels[:500].float() / 255).std((0, 2, 3)), flush=True)
-
-    def watch(epoch: int, loss: float, module: nn.Module) -> None:
-        right = logits(module, held_pixels).argmax(1) == labels_of(held)
-        tr = (logits(module, pixels[:1000]).argmax(1) == labels_of(train_table[:1000])).float().mean()
-        print(epoch, f"loss {loss:.3f} held {right.float().mean():.4f} train {tr:.3f} wall {time.time() - start:.0f} cpu {time.process_time():.0f}", flush=True)
-
-    module = train(args.seed, pixels, labels_of(train_table), watch, args.epochs)
-    out = logits(module, held_pixels).argmax(1)
-    for k, s in enumerate(SHAPES):
-        sel = labels_of(held) == k
-        print(s, (out[sel] == k).float().mean().item())
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}, args.out)
+    main()

@@ -12,11 +12,15 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from vizkit.scene_drawing import coverage
 from vizkit.scene_network import scene_network
 
 K = 10
 HUE_BINS = 8
+N_FLOORS = 1_000
 BATCH = 250
+
+Inputs = Callable[[torch.Tensor], torch.Tensor]  # from uint8 pixels to what a network reads
 
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
@@ -59,7 +63,7 @@ def map_rows(vectors: np.ndarray) -> np.ndarray:
     return neighbor_rows(xy, "euclidean")
 
 
-def features(module: nn.Module, inputs: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> np.ndarray:
+def features(module: nn.Module, inputs: Inputs, pixels: torch.Tensor) -> np.ndarray:
     """Return what the last layer reads, (n, 128) float32."""
     seen: list[torch.Tensor] = []
     hook = module.fc.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -70,7 +74,7 @@ def features(module: nn.Module, inputs: Callable[[torch.Tensor], torch.Tensor], 
     return torch.cat(seen).numpy()
 
 
-def random_network(seed: int, inputs: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> nn.Module:
+def random_network(seed: int, inputs: Inputs, pixels: torch.Tensor) -> nn.Module:
     """Return the architecture with random weights, its BatchNorm statistics taken from the pixels in one pass."""
     torch.manual_seed(seed)
     module = scene_network()
@@ -83,28 +87,27 @@ def random_network(seed: int, inputs: Callable[[torch.Tensor], torch.Tensor], pi
     return module.eval()
 
 
-def small_pixels(pixels: torch.Tensor) -> np.ndarray:
-    """Return the raw pixels at 32 x 32, flattened, (n, 3072)."""
-    return nn.functional.avg_pool2d(pixels.float(), 2).flatten(1).numpy()
-
-
-def knowledge(vectors: dict[str, np.ndarray], table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return neighbor and map purities of several sets of vectors of the same scenes, one row a measure and set."""
+def knowledge(
+    networks: dict[str, nn.Module], inputs: Inputs, pixels: torch.Tensor, table: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Return neighbor and map purities of the networks, of a random one and of raw pixels, a row each."""
+    modules = {**networks, "random weights, calibrated": random_network(0, inputs, pixels)}
+    vectors = {name: features(module, inputs, pixels) for name, module in modules.items()}
+    vectors["raw pixels, 32 x 32"] = nn.functional.avg_pool2d(pixels.float(), 2).flatten(1).numpy()
     shape = table["shape"].to_numpy()
     hue = np.floor(table["background_hue"].to_numpy() * HUE_BINS).astype(int) % HUE_BINS
     found = []
     for name, these in vectors.items():
         rows = neighbor_rows(these)
-        for measure, near, labels in (
-            ("kNN@10 shape purity", rows, shape),
-            ("kNN@10 background hue purity (8 bins)", rows, hue),
-            ("UMAP 10-NN shape purity", map_rows(these), shape),
-        ):
-            value, low, high = interval(purity(near, labels))
-            found.append(
-                {"measure": measure, "of": name, "value": value, "low": low, "high": high, "chance": chance(labels)}
-            )
-    return found
+        found.append(_purity("kNN@10 purity of shape", name, rows, shape))
+        found.append(_purity(f"kNN@10 purity of background hue, {HUE_BINS} bins", name, rows, hue))
+        found.append(_purity("UMAP, 10 nearest on the map, purity of shape", name, map_rows(these), shape))
+    return sorted(found, key=lambda row: row["measure"])
+
+
+def _purity(measure: str, name: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    value, low, high = interval(purity(rows, labels))
+    return {"measure": measure, "of": name, "value": value, "low": low, "high": high, "chance": chance(labels)}
 
 
 def saliency_of_pixels(pixels: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
@@ -123,13 +126,17 @@ def saliency_of_pixels(pixels: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
     yield "color edges", color_edges
     yield "color edges, blurred (3 pixels)", ndimage.gaussian_filter(color_edges, (0, 3, 3))
     mean = colors.mean(axis=(1, 2), keepdims=True)
-    yield "distance from the mean color", np.linalg.norm(colors - mean, axis=-1)
+    distance = np.linalg.norm(colors - mean, axis=-1)
+    yield "distance from the mean color", distance
+    yield "distance from the mean color, blurred (3 pixels)", ndimage.gaussian_filter(distance, (0, 3, 3))
     place = np.indices((64, 64)) - 31.5
     yield "centre", np.broadcast_to(-np.hypot(*place), gray.shape)
 
 
-def saliency_of_random(inputs: Any, pixels: torch.Tensor, calibration: torch.Tensor) -> Iterable[tuple[str, np.ndarray]]:
-    """Yield gradient and integrated-gradient maps of a calibrated random network, for its own first class."""
+def saliency_of_random(
+    inputs: Inputs, pixels: torch.Tensor, calibration: torch.Tensor
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Yield gradient and integrated-gradient maps of a calibrated random network, for the class it names."""
     from captum.attr import IntegratedGradients, Saliency
 
     module = random_network(0, inputs, calibration)
@@ -155,10 +162,15 @@ def hits(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.array(found, np.float64)
 
 
-def pointing(maps: Iterable[tuple[str, np.ndarray]], masks: np.ndarray) -> list[dict[str, Any]]:
-    """Return how often each kind of map points into the object, one row a map."""
+def floors(
+    inputs: Inputs, pixels: torch.Tensor, table: pd.DataFrame
+) -> tuple[list[dict[str, Any]], tuple[float, float, float], int]:
+    """Return how often each map points into the object, the share of the image it covers, and over how many scenes."""
+    pixels, table = pixels[:N_FLOORS], table.head(N_FLOORS)
+    masks = np.stack([coverage(factors) >= 0.5 for factors in table.to_dict("records")])
+    plain = pixels.permute(0, 2, 3, 1).numpy()
     rows = []
-    for name, these in maps:
-        value, low, high = interval(hits(these, masks))
-        rows.append({"map": name, "hits": value, "low": low, "high": high})
-    return rows
+    for name, maps in (*saliency_of_pixels(plain), *saliency_of_random(inputs, pixels, pixels)):
+        value, low, high = interval(hits(maps, masks))
+        rows.append({"map": name, "value": value, "low": low, "high": high})
+    return rows, interval(masks.mean(axis=(1, 2))), len(masks)

@@ -20,21 +20,6 @@ def photo(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
     return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
-def calibrate(module: torch.nn.Module, batch: torch.Tensor) -> None:
-    """Set BatchNorm statistics from one batch: at initialisation some networks map every image to the same vector."""
-    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        norm.reset_running_stats()
-    module.train()
-    for m in module.modules():
-        if isinstance(m, torch.nn.Dropout):
-            m.eval()
-    with torch.no_grad():
-        module(batch)
-    module.eval()
-
-
 def tiny_network(seed: int = 0) -> torch.nn.Module:
     """Return a small convolutional network with a classifier of 5 classes on 32 x 32 images."""
     torch.manual_seed(seed)

@@ -5,13 +5,15 @@ import pickle
 import socket
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
-from drawn import calibrate, photo, tiny_network, to_tensor_32
+from drawn import photo, tiny_network, to_tensor_32
 from safetensors.torch import save_file
 
 import vizkit as vk
+from vizkit.capture import calibrate
 from vizkit.errors import InputError, LayerNotFoundError, ModelNotFoundError, WeightsError
 
 # family -> (the classifier's last Linear, dimensions, input size); SqueezeNet's classifier is a convolution
@@ -249,6 +251,31 @@ def test_without_network_and_cache_one_sentence_says_what_to_do(tmp_path, monkey
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"cannot be downloaded .* Put resnet18-f37072fd.pth there"):
         vk.Encoder("resnet18")
+
+
+def test_the_random_baseline_tells_images_apart():
+    """As initialised, this network finds any two photos all but equal; calibrated on images, it does not."""
+    images = vk.ImageSet.from_frame(pd.DataFrame({"path": [photo(i, (96, 96)) for i in range(8)]}))
+    plain = vk.Encoder("mobilenet_v3_small", weights=None, seed=2)
+    baseline = plain.randomized(images, seed=2)
+
+    def cosine(encoder):
+        a, b = (encoder.embed_image(images[i]).astype(float) for i in (0, 1))
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    assert 1 - cosine(baseline) > 4 * (1 - cosine(plain))
+    # Every channel behind a calibrated BatchNorm has mean 0 and variance v / (v + eps) over those images.
+    norm = baseline.module.features[0][1]
+    seen = []
+    handle = norm.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
+    baseline.encode(torch.stack([baseline.preprocess(image) for image in images]))
+    handle.remove()
+    np.testing.assert_allclose(seen[0].mean((0, 2, 3)), 0, atol=1e-4)
+    assert ((seen[0].var((0, 2, 3)) > 0.9) & (seen[0].var((0, 2, 3)) < 1.001)).all()
+    assert "calibrated on 8 images" in baseline.weights
+    assert baseline.layer == plain.layer
+    with pytest.raises(InputError, match="known only for networks by name"):
+        vk.Encoder(tiny_network(), preprocess=to_tensor_32).randomized(images)
 
 
 def test_the_card_says_what_is_applied():

@@ -166,9 +166,12 @@ def test_distances_far_from_the_origin_and_queries_far_from_the_set_are_right():
     searcher = NearestRows(vectors, "euclidean")
     rows, scores = searcher.graph(9)
     assert_k_best(rows, scores, without_own(true_scores(vectors, vectors, "euclidean")), 9)
-    far = np.full((2, 8), [[3e37], [-5e8]], np.float32)
-    rows, scores = searcher.search(far, 3)
-    np.testing.assert_allclose(scores, -np.sort(cdist(far.astype(float), vectors.astype(float)))[:, :3], rtol=1e-12)
+    small = np.ldexp(vectors, -60)
+    for near_origin, far in ((vectors, [[3e37], [-5e8]]), (small, [[3e37], [-1e-9]])):
+        queries = np.broadcast_to(np.array(far, np.float32), (2, 8))
+        rows, scores = NearestRows(near_origin, "euclidean").search(queries, 3)
+        truth = np.sort(cdist(queries.astype(float), near_origin.astype(float)))[:, :3]
+        np.testing.assert_allclose(scores, -truth, rtol=1e-12)
 
 
 def test_blocks_and_chunks_leave_no_trace(monkeypatch):

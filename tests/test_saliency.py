@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
-from drawn import calibrate, photo, tiny_network, to_tensor_32
+from drawn import photo, tiny_network, to_tensor_32
 
 import vizkit as vk
+from vizkit.capture import calibrate
 from vizkit.errors import InputError, MethodNotApplicableError
 from vizkit.evidence import is_signed
 from vizkit.saliency import PAIR_METHODS, explain_many

@@ -28,6 +28,22 @@ def evaluating(module: "nn.Module") -> "Generator[None]":
             m.training = True
 
 
+def calibrate(module: "nn.Module", batch: "Tensor") -> None:
+    """Set the statistics of every BatchNorm from one batch (n, 3, h, w); all else stays in eval mode."""
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over what passes
+        norm.train()
+    with torch.no_grad():
+        module(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
 class Call(NamedTuple):
     """One call of a submodule: its name, whether it is a Linear, the shape of its output, and which call it was."""
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .capture import INPUT, averaged_maps, evaluating, find_layer, tapped, trace
+from .capture import INPUT, averaged_maps, calibrate, evaluating, find_layer, tapped, trace
 from .errors import InputError, LayerNotFoundError, MethodNotApplicableError
-from .images import as_image
+from .images import ImageSet, as_image
 from .networks import code_hash, load_network, state_hash
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _POOLS = ("gap", "max", "cls", "flatten")
 # How far the mean of a feature map may be from the vector, relative to the vector's norm, to count as the same thing.
 _EXACT = 1e-5
+_CALIBRATION = 64  # images that set the BatchNorm statistics of random weights
 
 
 class Encoder:
@@ -207,14 +208,41 @@ class Encoder:
             "Use method='occlusion'."
         )
 
-    def randomized(self, seed: int = 0) -> "Encoder":
-        """Return the same encoder with random weights, the baseline beside every score; needs a network by name."""
+    def randomized(self, images: ImageSet, *, seed: int = 0) -> "Encoder":
+        """Return the same encoder with random weights: the baseline beside every score of this network.
+
+        BatchNorm gets its statistics from up to 64 of the images. As initialised, some networks give every image nearly
+        the same vector, and then any two of them agree.
+
+        Parameters
+        ----------
+        images
+            The images that the baseline is for.
+        seed
+            Of the weights.
+
+        Raises
+        ------
+        InputError
+            The network was given as a module, so how it is initialised is not known.
+        """
         if self.weights == "as given":
             raise InputError("Random weights are known only for networks by name; build the module anew and wrap it.")
-        return Encoder(
-            self.name, weights=None, layer=self.layer, pool=self.pool, preprocess=self._preprocess,
-            device=self.device, seed=seed,
-        )  # fmt: skip
+        import torch
+
+        twin = Encoder(
+            self.name,
+            weights=None,
+            layer=self.layer,
+            pool=self.pool,
+            preprocess=self._preprocess,
+            device=self.device,
+            seed=seed,
+        )
+        rows = np.unique(np.linspace(0, len(images) - 1, _CALIBRATION).round().astype(int))
+        calibrate(twin.module, torch.stack([twin.preprocess(images[row]) for row in rows]).to(self.device))
+        twin.weights += f", BatchNorm calibrated on {len(rows)} images"
+        return twin
 
     def card(self) -> pd.DataFrame:
         """Return what turns an image into a vector here: one row a property, column "value"."""

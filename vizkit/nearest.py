@@ -272,8 +272,9 @@ def _distinct(
     n, d = vectors.shape
     if d == 0:
         return np.zeros(1, np.int64), np.zeros(n, np.int64), [np.arange(n)]
-    plain = np.ascontiguousarray(vectors) + np.float32(0)  # -0.0 equals 0.0 but not in its bytes
-    _, first, kind = np.unique(plain.view(f"V{4 * d}").ravel(), return_index=True, return_inverse=True)
+    # By bytes: rows that differ only in -0.0 count as two kinds, and get equal scores all the same.
+    plain = np.ascontiguousarray(vectors).view(f"V{4 * d}").ravel()
+    _, first, kind = np.unique(plain, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     first, kind = np.sort(first), rank[kind.ravel()]

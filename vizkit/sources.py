@@ -88,7 +88,6 @@ def shows_its_files(dataset: Any) -> bool:
         getattr(type(dataset).__getitem__, "__qualname__", "") == "DatasetFolder.__getitem__"
         and getattr(loader, "__qualname__", "") == "default_loader"
         and getattr(dataset, "transform", None) is None
-        and getattr(dataset, "transforms", None) is None
     )
 
 

@@ -94,12 +94,12 @@ def page(browser):
 @pytest.fixture
 def lab(page, server, screenshots, request):
     """Give a JupyterLab page; its kernels end with the test."""
-    start = server.log.stat().st_size
     session = Lab(page, server, screenshots)
     yield session
     if getattr(request.node, "failed", False):
         session.screenshot(f"failed-{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name)}")
+    complaints = session.complaints()
     page.close()  # before the kernels, or the page complains that they are gone
     server.end_kernels()
-    complaints = server.complaints(start)
+    complaints += session.complaints()
     assert not complaints, "the server or a kernel complained:\n" + "\n".join(complaints)

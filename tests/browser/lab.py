@@ -39,6 +39,14 @@ const kernel = () => panel.sessionContext.session.kernel;
 _LATE = """
 const late = (ms) => new Promise((_, no) => setTimeout(() => no(new Error(`not done after ${ms / 1000} s`)), ms));
 """
+_LISTEN = """
+window.kernelComplaints = [];
+panel.sessionContext.iopubMessage.connect((_, { header, content }) => {
+    if (header.msg_type === "error") window.kernelComplaints.push(content.traceback.join("\\n"));
+    if (header.msg_type === "stream" && content.name === "stderr" && /Traceback|Error/.test(content.text))
+        window.kernelComplaints.push(content.text);
+});
+"""
 
 
 class Server:
@@ -128,6 +136,7 @@ class Lab:
         self.page = page
         self.server = server
         self.screenshots = screenshots
+        self._log_read = server.log.stat().st_size
 
     def open(self, name: str) -> None:
         """Open a notebook by its path under the server's root, for instance "notebooks/01_explore.ipynb"."""
@@ -141,6 +150,8 @@ class Lab:
             }}""",
             timeout=120_000,
         )
+        # An error in a widget's callback belongs to no cell: a user sees it in the log console only.
+        self.page.evaluate(f"() => {{ {_CURRENT} {_LISTEN} }}")
 
     def open_cells(self, *sources: str) -> None:
         """Write a notebook of these code cells and open it."""
@@ -209,6 +220,13 @@ class Lab:
         assert not errors, "the code raised:\n" + "\n".join(errors)
         return "".join(_text(output) for output in outputs).strip()
 
+    def complaints(self) -> list[str]:
+        """Return, once, every error in the kernel since the last call: of cells, of callbacks, of the server's log."""
+        script = "() => (window.kernelComplaints ?? []).splice(0)"
+        texts = [] if self.page.is_closed() else [_plain(text) for text in self.page.evaluate(script)]
+        start, self._log_read = self._log_read, self.server.log.stat().st_size
+        return texts + self.server.complaints(start)
+
     def screenshot(self, name: str) -> Path:
         """Save what is on the screen as a PNG; the folder is named at the end of the run."""
         path = self.screenshots / f"{name}.png"
@@ -222,4 +240,8 @@ def _text(output: dict) -> str:
 
 
 def _error_text(output: dict) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))
+    return _plain("\n".join(output["traceback"]))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

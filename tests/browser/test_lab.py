@@ -54,19 +54,31 @@ def test_a_button_a_widget_and_a_figure_work_in_both_directions(lab):
     assert lab.screenshot("harness").stat().st_size > 10_000
 
 
-def test_texts_errors_and_complaints_are_seen(lab, page, server):
-    lab.open_cells("print('said')\n41 + 1", "", "1 / 0", "print('never')")
+def test_texts_are_read_back(lab):
+    lab.open_cells("print('said')\n41 + 1", "")
+    lab.run_all()
+    assert lab.text(0) == "said\n42"
+    assert lab.text(1) == ""
+    assert lab.python("print('a'); 'b'") == "a\n'b'"
+
+
+def test_errors_of_cells_callbacks_and_the_page_are_heard(lab, page):
+    lab.open_cells(COUNTER, "counter.observe(lambda change: [].pop(), 'value')", "1 / 0", "print('never')")
     with pytest.raises(AssertionError, match="ZeroDivisionError: division by zero"):
         lab.run_all()
-    assert lab.text(0) == "said\n42"
     assert lab.text(3) == ""
-    assert lab.python("print('a'); 'b'") == "a\n'b'"
     with pytest.raises(AssertionError, match="NameError: name 'nothing' is not defined"):
         lab.python("nothing")
+    lab.cell(0).get_by_role("button", name="count is 0").click()
+    lab.python("import os; os.write(2, b'Traceback of the server\\n')")
     page.evaluate(
         "() => { console.error('told'); fetch('/no/such/page'); setTimeout(() => { throw new Error('thrown'); }); }"
     )
     page.wait_for_timeout(1000)
-    heard = "\n".join(page.complaints)
-    assert all(word in heard for word in ("told", "response 404", "page error: Error: thrown"))
+    heard = "\n".join(lab.complaints())
+    assert [
+        word for word in ("ZeroDivision", "NameError", "pop from empty list", "of the server") if word not in heard
+    ] == []
+    seen = "\n".join(page.complaints)
+    assert [word for word in ("told", "response 404", "page error: Error: thrown") if word not in seen] == []
     page.complaints.clear()

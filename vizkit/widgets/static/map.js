@@ -203,7 +203,8 @@ export function createMap(told) {
     },
     setTheme(next) {
       colors = next;
-      redraw(false);
+      points.setPaper(next.paperRgb);
+      redraw();
     },
     destroy() {
       cancelAnimationFrame(frame);

@@ -1,6 +1,12 @@
-// The points themselves: WebGL2 with shaders of our own, plain canvas drawing where WebGL2 is missing or was lost.
+// The points themselves: WebGL2 with shaders of our own; the processor where WebGL2 is missing, was lost, or is itself only
+// software and there are many points.
 
-import { shuffledRows, toScreen } from "./geometry.js";
+import { shuffledRows } from "./geometry.js";
+import { createRasterDrawer } from "./raster.js";
+
+const CONTEXT_WAIT = 1500; // milliseconds a lost graphics context may take to come back
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+const SOFTWARE_UNTIL = 20000; // points that WebGL in software draws as fast as the eye needs
 
 const VERTEX = `#version 300 es
 in vec2 from;
@@ -47,7 +53,7 @@ export function pointDiameter(count, zoom) {
  */
 export function createPoints(container, notify, redraw) {
   let from = new Float32Array(0), to = from, colors = new Uint8Array(0), order = new Uint32Array(0);
-  let canvas, drawer, giveUp = 0, closed = false;
+  let canvas, drawer, giveUp = 0, closed = false, paper = [255, 255, 255], raster = false;
 
   function start(plain) {
     canvas?.remove();
@@ -55,18 +61,18 @@ export function createPoints(container, notify, redraw) {
     canvas.className = "vk-points";
     container.prepend(canvas);
     drawer = plain ? null : createWebglDrawer(canvas);
-    if (!drawer) {
-      notify("WebGL2 is not available here, so the map is drawn without it: the same points, slower with many of them.");
-      drawer = createPlainDrawer(canvas);
-    }
+    if (!drawer && !plain) notify("WebGL2 is not available here, so the map is drawn without it: the same points, slower with many of them.");
+    raster = !drawer;
+    drawer ??= createRasterDrawer(canvas);
     canvas.dataset.drawer = drawer.kind;
     canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault(); // Without this the browser would not give the context back.
-      if (closed) return;
+      if (closed || event.target !== canvas) return;
       drawer = null;
-      giveUp = setTimeout(() => { start(true); upload(); redraw(); }, 1500);
+      giveUp = setTimeout(() => { start(true); upload(); redraw(); }, CONTEXT_WAIT);
     });
-    canvas.addEventListener("webglcontextrestored", () => {
+    canvas.addEventListener("webglcontextrestored", (event) => {
+      if (closed || event.target !== canvas) return;
       clearTimeout(giveUp);
       drawer = createWebglDrawer(canvas);
       upload();
@@ -85,6 +91,11 @@ export function createPoints(container, notify, redraw) {
     setPositions(begin, end) {
       from = begin;
       to = end;
+      if (!raster && drawer?.software && end.length / 2 > SOFTWARE_UNTIL) {
+        drawer.destroy();
+        start(true);
+        drawer.colors(colors);
+      }
       if (order.length !== end.length / 2) order = shuffledRows(end.length / 2);
       drawer?.positions(from, to, order);
     },
@@ -101,9 +112,10 @@ export function createPoints(container, notify, redraw) {
         canvas.width = w;
         canvas.height = h;
       }
-      drawer?.draw(view, mixed, diameter, ratio);
+      drawer?.draw(view, mixed, diameter, ratio, paper);
     },
-    get canvas() { return canvas; },
+    /** @param {number[]} rgb the ground that points are blended with where they are not drawn by WebGL */
+    setPaper(rgb) { paper = rgb; },
     destroy() {
       closed = true;
       clearTimeout(giveUp);
@@ -135,8 +147,10 @@ function createWebglDrawer(canvas) {
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   const fill = (buffer, data) => { gl.bindBuffer(gl.ARRAY_BUFFER, buffer); gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW); };
+  const naming = gl.getExtension("WEBGL_debug_renderer_info");
   return {
     kind: "webgl2",
+    software: SOFTWARE.test(gl.getParameter(naming ? naming.UNMASKED_RENDERER_WEBGL : gl.RENDERER)),
     positions(from, to, order) {
       fill(buffers.from, from);
       fill(buffers.to, to);
@@ -170,32 +184,4 @@ function linkProgram(gl) {
   }
   gl.linkProgram(program);
   return gl.getProgramParameter(program, gl.LINK_STATUS) ? program : null;
-}
-
-function createPlainDrawer(canvas) {
-  const context = canvas.getContext("2d");
-  let from, to, order = new Uint32Array(0), rgba = new Uint8Array(0);
-  return {
-    kind: "canvas2d",
-    positions(from_, to_, order_) { from = from_; to = to_; order = order_; },
-    colors(rgba_) { rgba = rgba_; },
-    draw(view, mixed, diameter, ratio) {
-      context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      context.clearRect(0, 0, view.width, view.height);
-      const round = order.length <= 20000, radius = diameter / 2;
-      for (const row of order) {
-        if (!rgba[4 * row + 3]) continue;
-        const at = (axis) => from[2 * row + axis] * (1 - mixed) + to[2 * row + axis] * mixed;
-        const [x, y] = toScreen(view, at(0), at(1));
-        if (!(x > -radius && y > -radius && x < view.width + radius && y < view.height + radius)) continue;
-        context.fillStyle = `rgba(${rgba[4 * row]},${rgba[4 * row + 1]},${rgba[4 * row + 2]},${rgba[4 * row + 3] / 255})`;
-        if (round) {
-          context.beginPath();
-          context.arc(x, y, radius, 0, 2 * Math.PI);
-          context.fill();
-        } else context.fillRect(x - radius, y - radius, diameter, diameter);
-      }
-    },
-    destroy() {},
-  };
 }

@@ -1,24 +1,24 @@
 // Light or dark: read from the page the explorer stands in, told again when that changes.
 
-/** @param {string} color a computed CSS color @returns {number} lightness in [0, 1]; 1 for what cannot be read */
-export function colorLightness(color) {
-  const parts = color.match(/[\d.]+/g)?.map(Number) ?? [];
-  if (parts.length < 3) return 1;
-  const factor = color.startsWith("color(") ? 1 : 1 / 255;
-  return (0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2]) * factor;
+/** @param {string} color a computed CSS color @returns {[number, number, number]} 0..255; white for what cannot be read or seen through */
+export function cssToRgb(color) {
+  const parts = color.match(/-?[\d.]+(e-?\d+)?/g)?.map(Number) ?? [];
+  if (parts.length < 3 || parts[3] === 0) return [255, 255, 255];
+  return parts.slice(0, 3).map((v) => Math.round(color.startsWith("color(") ? v * 255 : v));
 }
 
 /**
  * @param {HTMLElement} root its computed --vk colors are read
- * @param {(theme: {dark: boolean, ink: string, paper: string, accent: string}) => void} told at once and at every change
+ * @param {(theme: {dark: boolean, ink: string, paper: string, paperRgb: number[], accent: string}) => void} told at once and at every change
  * @returns {() => void} stops watching
  */
 export function watchTheme(root, told) {
   let last = "", timer = 0;
   function check() {
     const style = getComputedStyle(root);
+    const paperRgb = cssToRgb(style.backgroundColor), [r, g, b] = paperRgb;
     const theme = {
-      dark: colorLightness(style.backgroundColor) < 0.5,
+      dark: 0.299 * r + 0.587 * g + 0.114 * b < 128, paperRgb,
       ink: style.color, paper: style.backgroundColor, accent: style.getPropertyValue("--vk-accent").trim(),
     };
     const key = JSON.stringify(theme);
