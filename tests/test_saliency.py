@@ -10,7 +10,7 @@ from drawn import photo, tiny_network, to_tensor_32
 import vizkit as vk
 from vizkit.capture import calibrate
 from vizkit.errors import InputError, MethodNotApplicableError
-from vizkit.evidence import is_signed
+from vizkit.figures import is_signed
 from vizkit.saliency import PAIR_METHODS, explain_many
 
 

@@ -57,7 +57,12 @@ def test_a_split_is_those_rows_of_the_whole(images, held_out):
 def test_the_first_scenes_are_the_ones_that_were_drawn_once(images):
     # Written down by hand from the committed table: a rebuilt table with other scenes must be noticed.
     first = images.frame.loc["held-out/0000"]
-    assert (first["shape"], first["background"], first["hue"], first["seed"]) == FIRST_HELD_OUT
+    assert (first["shape"], first["background"], first["hue"], first["seed"]) == (
+        "cross",
+        "stripes",
+        0.6862,
+        3116848370,
+    )
 
 
 def test_no_scene_is_in_both_splits(images):
@@ -150,7 +155,8 @@ def test_the_masks_area_is_the_size_squared_whatever_the_shape(images):
     for shape in SHAPES:
         for rotation in (0, 33.3, 180):
             mask = images.mask(0, shape=shape, size=0.35, x=0.5, y=0.5, rotation=rotation)
-            assert mask.mean() == pytest.approx(0.35**2, rel=0.06), (shape, rotation)
+            # Pillow paints the pixels on the outline as well, an eighth of a pixel here: most where there is much outline.
+            assert mask.mean() == pytest.approx(0.35**2, rel=0.08), (shape, rotation)
 
 
 def test_rotation_is_counter_clockwise(images):
@@ -243,7 +249,9 @@ def test_object_and_background_are_alike_in_brightness_saturation_and_contrast(h
     for row in range(0, 2000, 8):
         image = np.asarray(held_out.render(row, lighting=1.0)) / 255
         cover = coverage(held_out.factors(row))
-        for part in (image[cover == 1], image[cover == 0]):
+        # The background under a copy of the object half an image away, so that light falls off as much within both.
+        elsewhere = np.roll(cover == 1, (32, 32), (0, 1)) & (cover == 0)
+        for part in (image[cover == 1], image[elsewhere]):
             rows.append((part.mean(), (part.max(1) - part.min(1)).mean(), part.mean(1).std()))
     values = np.array(rows).reshape(-1, 2, 3)
     difference = values[:, 0] - values[:, 1]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .figures import evidence_figure, is_signed
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
@@ -18,8 +20,6 @@ class _Drawn:
 
     def figure(self) -> "go.Figure":
         """Return the answer as a plotly figure: every image on one scale, with the colour bar in the map's unit."""
-        from .figures import evidence_figure
-
         return evidence_figure(self.panels, self.headline, self.unit)  # ty: ignore[missing-attribute]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -155,12 +155,6 @@ class PairEvidence(_Drawn):
 def method_name(method: Any) -> str:
     """Return a method's name: itself, or the name of a callable."""
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
-
-
-def is_signed(*maps: "NDArray[np.float32]") -> bool:
-    """Whether the maps go below zero by more than rounding (1e-3 of the largest value)."""
-    largest = max((float(np.abs(m).max()) for m in maps), default=0.0)
-    return min((float(m.min()) for m in maps), default=0.0) < -1e-3 * largest
 
 
 def _sum_of(name: str, values: "NDArray[np.float32]", residual: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Plain plotly figures: the map, and evidence on images. The only module that imports plotly."""
+"""Plain plotly figures of tables and arrays: the map, and evidence on images. The only module that imports plotly."""
 
 import base64
 import html
@@ -10,13 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .errors import InputError, closest
-from .evidence import is_signed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
-
-    from .projection import Layout
 
 # Okabe and Ito (2008) without black, then Tol's "muted": told apart with every common colour blindness.
 PALETTE = (
@@ -30,15 +27,17 @@ _DIVERGING = "RdBu_r"
 _PANEL = 280  # pixels a side
 
 
-def layout_figure(layout: "Layout", color: str | None = None) -> "go.Figure":
+def layout_figure(frame: pd.DataFrame, title: str, color: str | None = None) -> "go.Figure":
     """Draw a map of points.
 
     Parameters
     ----------
-    layout
-        The layout.
+    frame
+        One row a point: index of ids, columns x, y and what hover shall show.
+    title
+        Title of the figure.
     color
-        A column of `layout.frame`. By default the label where there is one, else the share of true neighbours kept.
+        A column of the frame. By default the label where there is one, else the share of true neighbours kept.
 
     Returns
     -------
@@ -52,7 +51,6 @@ def layout_figure(layout: "Layout", color: str | None = None) -> "go.Figure":
     """
     import plotly.graph_objects as go
 
-    frame = layout.frame
     if color is None:
         color = "label" if "label" in frame and frame["label"].notna().any() else "kept"
     if color not in frame.columns:
@@ -70,7 +68,7 @@ def layout_figure(layout: "Layout", color: str | None = None) -> "go.Figure":
             figure.add_trace(_points(frame[chosen], texts[chosen], {"color": hue}, name))
     figure.update_layout(
         template="plotly_white", font=_FONT, width=760, height=560, margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        title={"text": html.escape(layout.summary), "font": {"size": 13}}, legend={"itemsizing": "constant"},
+        title={"text": html.escape(title), "font": {"size": 13}}, legend={"itemsizing": "constant"},
         dragmode="pan",
     )  # fmt: skip
     # The axes of a neighbour embedding have no unit; only which points are near means anything.
@@ -124,6 +122,12 @@ def evidence_figure(
         },
     )  # fmt: skip
     return figure
+
+
+def is_signed(*maps: "NDArray[np.float32]") -> bool:
+    """Whether the maps go below zero by more than rounding (1e-3 of the largest value)."""
+    largest = max((float(np.abs(m).max()) for m in maps), default=0.0)
+    return min((float(m.min()) for m in maps), default=0.0) < -1e-3 * largest
 
 
 def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | None") -> list[Any]:

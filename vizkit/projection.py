@@ -11,6 +11,7 @@ import pandas as pd
 
 from .embeddings import Embeddings
 from .errors import InputError, closest
+from .figures import layout_figure
 from .knn import Graph, beside, nearest_rows, neighbor_graph
 from .nearest import METRICS, Metric
 
@@ -79,9 +80,7 @@ class Layout:
         color
             A column of `frame`; by default the label where there is one, else `kept`.
         """
-        from .figures import layout_figure  # a result draws itself; plotly loads when it is asked to
-
-        return layout_figure(self, color=color)
+        return layout_figure(self.frame, self.summary, color)
 
     def __len__(self) -> int:
         return len(self.xy)

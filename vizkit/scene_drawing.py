@@ -115,7 +115,8 @@ def draw(factors: Mapping[str, Any]) -> Image.Image:
     )
     below = _paper(factors, "background", colors[:2], _uniform(seed, 1, 14))
     above = _paper(factors, "texture", colors[2:4], _uniform(seed, 2, 14))
-    image = below + (above - below) * coverage(factors)[..., None]
+    cover = coverage(factors)[..., None]
+    image = below * (1 - cover) + above * cover  # exact where the cover is 0 or 1
     image = _strew(image, chips, colors[4:])
     image *= _light(factors, _uniform(seed, 3, SCENE_SIZE**2))[..., None]
     return Image.fromarray((image.clip(0, 1) * 255 + 0.5).astype(np.uint8))

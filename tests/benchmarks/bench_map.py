@@ -1,7 +1,8 @@
 """How long neighbours and map take, beside the usual way, in one run: python tests/benchmarks/bench_map.py
 
-Vectors are generated: 50 groups in 512 dimensions, cut off at zero as a ReLU does. The map is timed in fresh processes,
-torch imported, the second of two runs each, so that numba's files are there; what a process still compiles counts.
+Vectors are generated: 50 groups in 512 dimensions that vary in 8 ways, cut off at zero as by a ReLU. The map is timed in
+fresh processes, torch imported, the second of two runs each, so that numba's files are there; what a process still
+compiles counts.
 """
 
 import argparse
@@ -18,8 +19,9 @@ D, K = 512, 15
 
 def vectors(n: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    centers = rng.standard_normal((50, D))
-    return np.maximum(0, centers[rng.integers(0, 50, n)] + 0.7 * rng.standard_normal((n, D))).astype(np.float32)
+    centers = rng.standard_normal((50, D))[rng.integers(0, 50, n)]
+    within = rng.standard_normal((n, 8)) @ rng.standard_normal((8, D))
+    return np.maximum(0, centers + 0.3 * within).astype(np.float32)
 
 
 def embeddings(x: np.ndarray):

@@ -35,7 +35,8 @@ export function sizeCanvas(canvas, width, height) {
     canvas.width = w;
     canvas.height = h;
   }
-  const context = canvas.getContext("2d");
+  // Drawn by the processor: few strokes on a large canvas, where the way to the graphics card and back costs more.
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   return context;

@@ -60,7 +60,7 @@ export function rasterPoints(pixels, scene) {
 
 /** @param {HTMLCanvasElement} canvas @returns a drawer like the WebGL one */
 export function createRasterDrawer(canvas) {
-  const context = canvas.getContext("2d", { alpha: false });
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
   let points = { from: new Float32Array(0), to: new Float32Array(0), order: new Uint32Array(0) }, rgba = new Uint8Array(0), image = null;
   return {
     kind: "canvas2d",
