@@ -32,7 +32,7 @@ from vizkit.scene_network import SCENE_CLASSES, SCENE_MEAN, SCENE_STD, scene_net
 
 HERE = Path(__file__).resolve().parent
 SPLIT_SIZES = {"train": 1_000, "held-out": 2_000}
-N_TRAIN = 16_000  # the committed training scenes and more from the same stream, which need no file
+N_TRAIN = 12_000  # the committed training scenes and more from the same stream, which need no file
 SIZES = (0.26, 0.42)  # of the object, shares of the image's side: 7 to 18% of the area
 OVERHANG = 2 / SCENE_SIZE  # how far an object's bounding box may leave the image
 HUE_GAP = 0.2  # turns: the least between object and background, which are alike in all else

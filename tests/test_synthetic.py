@@ -155,7 +155,7 @@ def test_the_masks_area_is_the_size_squared_whatever_the_shape(images):
     for shape in SHAPES:
         for rotation in (0, 33.3, 180):
             mask = images.mask(0, shape=shape, size=0.35, x=0.5, y=0.5, rotation=rotation)
-            # Pillow paints the pixels on the outline as well, an eighth of a pixel here: most where there is much outline.
+            # Pillow paints the pixels on the outline as well: an eighth of a pixel here.
             assert mask.mean() == pytest.approx(0.35**2, rel=0.08), (shape, rotation)
 
 

@@ -23,6 +23,7 @@ SHAPES = ("arrow", "bolt", "crescent", "cross", "disc", "heart", "ring", "square
 TEXTURES = ("blobs", "checks", "dots", "stripes", "waves", "zigzag")
 
 _SUPERSAMPLING = 4
+_CANVAS = (SCENE_SIZE * _SUPERSAMPLING, SCENE_SIZE * _SUPERSAMPLING)
 _CHROMA = 0.1  # in OKLCH: the strongest that every hue has at the lightness of the papers
 _N_CHIPS = 7
 _CHIP_CHROMA = 0.16
@@ -125,7 +126,7 @@ def draw(factors: Mapping[str, Any]) -> Image.Image:
 def coverage(factors: Mapping[str, Any]) -> Array:
     """Return how much of each pixel the object covers, (64, 64) float32 in [0, 1]."""
     points = outline(factors) * (SCENE_SIZE * _SUPERSAMPLING) - 0.5  # Pillow's coordinates name the middle of a pixel
-    canvas = Image.new("L", (SCENE_SIZE * _SUPERSAMPLING,) * 2)
+    canvas = Image.new("L", _CANVAS)
     pen = ImageDraw.Draw(canvas)
     if factors["shape"] == "ring":
         half = len(points) // 2
@@ -133,7 +134,7 @@ def coverage(factors: Mapping[str, Any]) -> Array:
         pen.polygon(points[half:].ravel().tolist(), fill=0)
     else:
         pen.polygon(points.ravel().tolist(), fill=255)
-    return np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
+    return (np.asarray(canvas.reduce(_SUPERSAMPLING)) / 255).astype(np.float32)
 
 
 def outline(factors: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -177,7 +178,7 @@ def _uniform(seed: int, stream: int, n: int) -> NDArray[np.float64]:
     z *= np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _paper(factors: Mapping[str, Any], part: str, tones: Array, chance: NDArray[np.float64]) -> Array:
@@ -199,7 +200,7 @@ def _light(factors: Mapping[str, Any], chance: NDArray[np.float64]) -> Array:
 def _strew(image: Array, chips: NDArray[np.float64], colors: Array) -> Array:
     """Lay small chips anywhere on the scene, on object and background alike."""
     # Color and coverage in four plain channels: as "RGBA", Pillow would weigh the colors by the coverage once more.
-    canvas = Image.new("CMYK", (SCENE_SIZE * _SUPERSAMPLING,) * 2)
+    canvas = Image.new("CMYK", _CANVAS)
     pen = ImageDraw.Draw(canvas)
     for chip, color in zip(chips.tolist(), colors, strict=True):
         n = 3 + int(chip[2] * 3)
@@ -209,7 +210,7 @@ def _strew(image: Array, chips: NDArray[np.float64], colors: Array) -> Array:
         corners = [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles]
         pen.polygon(corners, fill=(*(int(255 * c + 0.5) for c in color.tolist()), 255))
     # The canvas is zero where no chip lies, so its mean over a pixel is the color times the coverage.
-    cover = np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
+    cover = (np.asarray(canvas.reduce(_SUPERSAMPLING)) / 255).astype(np.float32)
     return image * (1 - cover[..., 3:]) + cover[..., :3]
 
 

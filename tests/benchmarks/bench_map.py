@@ -1,7 +1,7 @@
 """How long neighbours and map take, beside the usual way, in one run: python tests/benchmarks/bench_map.py
 
-Vectors are generated: 50 groups in 512 dimensions that vary in 8 ways, cut off at zero as by a ReLU. The map is timed in
-fresh processes, torch imported, the second of two runs each, so that numba's files are there; what a process still
+Vectors are generated: 50 groups in 512 dimensions that vary in 8 ways, cut off at zero as by a ReLU. The map is timed
+in fresh processes, torch imported, the second of two runs each, so that numba's files are there; what a process still
 compiles counts.
 """
 

@@ -12,14 +12,16 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from front.page import chromium, fixture, write_page  # noqa: E402
+from browser import chromium  # noqa: E402
+from front.page import fixture, write_page  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 PAINT = """() => new Promise(done => {
   const start = performance.now();
   openExplorer();
   const map = document.querySelector('[data-vizkit=map]');
-  const look = () => map.dataset.drawn ? requestAnimationFrame(() => setTimeout(() => done(performance.now() - start))) : requestAnimationFrame(look);
+  const painted = () => setTimeout(() => done(performance.now() - start));
+  const look = () => requestAnimationFrame(map.dataset.drawn ? painted : look);
   look(); })"""
 
 WATCH_HOVER = """() => {
@@ -34,8 +36,12 @@ WATCH_HOVER = """() => {
     requestAnimationFrame(() => setTimeout(() => window.latencies.push(performance.now() - from)));
   }).observe(image, {attributes: true, attributeFilter: ['data-row']}); }"""
 
-WATCH_FRAMES = """() => { window.frames_ = []; let last = performance.now(); window.watching = true;
-  const tick = () => { const now = performance.now(); window.frames_.push(now - last); last = now; if (window.watching) requestAnimationFrame(tick); };
+WATCH_FRAMES = """() => { window.frameTimes = []; let last = performance.now(); window.watching = true;
+  const tick = () => {
+    const now = performance.now();
+    window.frameTimes.push(now - last);
+    last = now;
+    if (window.watching) requestAnimationFrame(tick); };
   requestAnimationFrame(tick); }"""
 
 
@@ -43,7 +49,8 @@ def measure(browser, n):
     """Return a line of figures for one number of points."""
     thumbnail = 32 if n > 50_000 else 48
     data = fixture(n, thumbnail=thumbnail, distinct=min(n, 2000))
-    size = sum(len(data[k]) for k in ("thumbnails",)) + sum(data[k].nbytes for k in ("xy", "offsets", "graph", "similarities"))
+    parts = (data[name] for name in ("thumbnails", "xy", "offsets", "graph", "similarities"))
+    size = sum(memoryview(part).nbytes for part in parts)
     with tempfile.TemporaryDirectory() as folder:
         page = browser.new_page(viewport={"width": 1200, "height": 760})
         page.goto(write_page(Path(folder), data) + "?closed")
@@ -59,18 +66,22 @@ def measure(browser, n):
         page.evaluate(WATCH_FRAMES)
         for step in range(150):
             page.mouse.move(200 + 3 * (step % 60), 300 + step % 30)
-        frames = page.evaluate("() => { window.watching = false; return frames_.slice(2); }")
+        frames = page.evaluate("() => { window.watching = false; return frameTimes.slice(2); }")
         page.mouse.up()
         page.close()
     return (
-        f"{n:>7} points  {size / 1e6:6.1f} MB  first paint {paint:6.0f} ms  hover p10 {np.percentile(hover, 10):5.1f} p50 {np.median(hover):5.1f} p95 "
-        f"{np.percentile(hover, 95):5.1f} ms ({len(hover)})  pan frame p10 {np.percentile(frames, 10):5.1f} p50 {np.median(frames):5.1f} p95 {np.percentile(frames, 95):5.1f} ms"
+        f"{n:>7} points  {size / 1e6:5.1f} MB  first paint {paint:5.0f} ms  "
+        f"hover p10/p50/p95 {_spread(hover)} ms ({len(hover)})  pan frame p10/p50/p95 {_spread(frames)} ms"
     )
+
+
+def _spread(times):
+    return " / ".join(f"{value:.1f}" for value in np.percentile(times, [10, 50, 95]))
 
 
 if __name__ == "__main__":
     with sync_playwright() as playwright:
-        opened = chromium(playwright)
+        opened = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.LAUNCH_ARGS)
         for count in map(int, sys.argv[1:] or ["2000", "100000"]):
             sys.stdout.write(measure(opened, count) + "\n")
         opened.close()

@@ -119,8 +119,24 @@ test("a view hears every state but its own", () => {
   host.onState((state) => states.push([state.query, Array.from(state.selection)]));
   model.receive({ type: "state", origin: "v1", query: "mine" }, [odd(Uint32Array.of(1))]);
   model.receive({ type: "state", origin: "v2", query: "other" }, [odd(Uint32Array.of(2, 3))]);
-  model.receive({ type: "state", origin: null, query: null }, []);
+  model.receive({ type: "state", origin: null, query: null }, [odd(new Uint32Array(0))]);
   assert.deepEqual(states, [["other", [2, 3]], [null, []]]);
+});
+
+test("what a state leaves out is left as it is", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), states = [];
+  host.onState((state) => states.push(state));
+  model.receive({ type: "state", origin: null, query: "q" }, []);
+  model.receive({ type: "state", origin: null }, [odd(Uint32Array.of(4))]);
+  assert.deepEqual(states, [{ query: "q", selection: undefined }, { query: undefined, selection: Uint32Array.of(4) }]);
+});
+
+test("an event that went wrong in the kernel is told, to the view it came from", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), problems = [];
+  host.onProblem((text) => problems.push(text));
+  model.receive({ type: "reply", view: "v1", serial: null, ok: false, error: "ValueError: an observer failed" }, []);
+  model.receive({ type: "reply", view: "v2", serial: null, ok: false, error: "not mine" }, []);
+  assert.deepEqual(problems, ["ValueError: an observer failed"]);
 });
 
 test("a reply goes to its question only, with maps and pictures taken from the buffers in order", async () => {

@@ -109,16 +109,10 @@ def _encode(value: object) -> object:
 def write_page(folder: Path, data: dict, *, head: str = "") -> str:
     """Write the harness, its data and its host into a folder, and return the page's file:// address."""
     html = (HERE / "harness.html").read_text(encoding="utf-8")
-    html = html.replace("/*STYLES*/", styles()).replace("/*BUNDLE*/", bundle("core.js").replace("</script", "<\\/script"))
+    html = html.replace("/*STYLES*/", styles()).replace(
+        "/*BUNDLE*/", bundle("core.js").replace("</script", "<\\/script")
+    )
     (folder / "index.html").write_text(html.replace("</head>", f"{head}</head>"), encoding="utf-8")
     (folder / "data.js").write_text(f"globalThis.fixture = {json.dumps(_encode(data))};", encoding="utf-8")
     shutil.copy(HERE / "fake_host.js", folder / "fake_host.js")
     return (folder / "index.html").as_uri()
-
-
-def chromium(playwright: object) -> object:
-    """Start a headless Chromium with software WebGL: the system's if there is one, else Playwright's own."""
-    path = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-    flags = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"]
-    flags += ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    return playwright.chromium.launch(executable_path=path, args=flags)

@@ -15,7 +15,7 @@ test("a disc covers its area, wherever its center lies in a pixel", () => {
     const { starts, cover } = discStamps(diameter);
     for (let phase = 0; phase < 16; phase++) {
       const area = cover.subarray(starts[phase], starts[phase + 1]).reduce((sum, c) => sum + c, 0) / 256;
-      assert.ok(Math.abs(area / (Math.PI * (diameter / 2) ** 2) - 1) < 0.06, `${diameter}: ${area}`);
+      assert.ok(Math.abs(area / (Math.PI * (diameter / 2) ** 2) - 1) < 0.08, `${diameter}: ${area}`);
     }
   }
 });
@@ -42,8 +42,7 @@ test("a point over the edge is cut there and does not come in on the other side"
   const edge = drawn([[0, -15], [39.9, -15], [20, 0], [20, -29.9]], [0, 0, 0, 0].map(() => [0, 0, 0, 255]));
   assert.deepEqual(edge.at(0, 15), [0, 0, 0, 255]);
   assert.deepEqual(edge.at(39, 15), [0, 0, 0, 255]);
-  const white = edge.pixels.filter((pixel) => pixel === -1).length;
-  const one = Math.PI * 4.5 ** 2;
-  assert.ok(Math.abs(40 * 30 - white - 2 * one) < 40, `${40 * 30 - white}`);
+  const ink = edge.pixels.reduce((sum, pixel) => sum + (255 - (pixel & 255)) / 255, 0), halves = 4 * (Math.PI * 4.5 ** 2) / 2;
+  assert.ok(Math.abs(ink / halves - 1) < 0.08, `${ink} of ${halves}`);
   assert.deepEqual(edge.at(20, 15), [255, 255, 255, 255]);
 });

@@ -1,7 +1,8 @@
 """Join the front end's modules into the one ES module that a notebook or a single HTML file can load.
 
-anywidget loads one module and resolves no relative import, and a file on disk may load none; so the modules of `static/`
-are put one after the other, each after those it imports. They keep to a convention that makes this safe and is checked:
+anywidget loads one module and resolves no relative import, and a file on disk may load none; so the modules of
+`static/` are put one after the other, each after those it imports. They keep to a convention that makes this safe, and
+that is checked:
 
 - an import is `import { a, b } from "./module.js";`, without renaming;
 - an export is a declaration at the start of a line; `export default` only ends the module that is asked for;

@@ -16,9 +16,10 @@ import { watchTheme } from "./theme.js";
  * @typedef {{ids: string[], xy: Float32Array, columns: Column[], thumbnails: Uint8Array | null, offsets: Uint32Array | null,
  *   graph: Int32Array, similarities: Float32Array, k: number, methods: {name: string, title: string}[], can_explain: boolean,
  *   why_not: string, has_pictures: boolean, title: string, note: string}} Data
- * @typedef {{query: string | null, selection: ArrayLike<number>}} State
+ * @typedef {{query?: string | null, selection?: ArrayLike<number>}} State what is left out stays as it is
  * @typedef {{data: Data, send: (event: {type: "query", id: string | null} | {type: "select", rows: Uint32Array}) => void,
- *   request: (type: "evidence" | "picture", payload: any) => Promise<any>, onState: (callback: (state: State) => void) => void}} Host
+ *   request: (type: "evidence" | "picture", payload: any) => Promise<any>, onState: (callback: (state: State) => void) => void,
+ *   onProblem?: (callback: (text: string) => void) => void}} Host `onProblem`: an event of the user's went wrong at the other end
  */
 
 const NO_COLUMN = "";
@@ -216,13 +217,13 @@ export function createExplorer(element, host) {
   // --- data --------------------------------------------------------------------------------------------------------
 
   function setState(state) {
-    const row = state.query === null || state.query === undefined ? -1 : (rowOf.get(state.query) ?? -1);
+    const row = state.query === undefined ? query : (rowOf.get(state.query) ?? -1);
     if (row !== query) {
       if (query >= 0) trail.push(query);
       setQuery(row);
     }
-    const rows = state.selection ?? [];
-    if (rows.length !== selection.size || Array.from(rows).some((r) => !selection.has(r))) showSelection(rows);
+    const rows = state.selection;
+    if (rows && (rows.length !== selection.size || Array.from(rows).some((r) => !selection.has(r)))) showSelection(rows);
   }
 
   function setData(next) {
@@ -260,6 +261,7 @@ export function createExplorer(element, host) {
   setMode("pan");
   setData(host.data);
   const stopTheme = watchTheme(root, (theme) => { dark = theme.dark; map.setTheme(theme); recolor(); panel.repaint(); });
+  host.onProblem?.(say);
   host.onState(setState);
   root.vizkit = {
     /** @param {string} id @returns {{x: number, y: number}} client pixels of an image's point */

@@ -57,11 +57,14 @@ export function readReply(name, message, buffers) {
 /** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
 export function createJupyterHost(model, view) {
   const open = new Map();
-  let serial = 0, tellState = () => {};
+  let serial = 0, tellState = () => {}, tellProblem = () => {};
 
   function onMessage(message, buffers) {
     if (message.type === "state" && message.origin !== view) {
-      tellState({ query: message.query, selection: new Uint32Array(alignedBytes(buffers?.[0])) });
+      // Only what changed is in a state: the rest may have moved on in the browser meanwhile.
+      tellState({ query: message.query, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
+    } else if (message.type === "reply" && message.view === view && !message.ok && !Number.isInteger(message.serial)) {
+      tellProblem(message.error);
     } else if (message.type === "reply" && message.view === view && open.has(message.serial)) {
       const { name, resolve, reject } = open.get(message.serial);
       open.delete(message.serial);
@@ -98,6 +101,7 @@ export function createJupyterHost(model, view) {
       tellState = callback;
       model.send({ type: "ready", view });
     },
+    onProblem(callback) { tellProblem = callback; },
     stop() { model.off("msg:custom", onMessage); },
   };
 }
