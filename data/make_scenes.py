@@ -41,7 +41,8 @@ BATCH = 64
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 SMOOTHING = 0.1
-THREADS = 2
+THREADS = 1  # of training: two gain little on a free machine, lose much on a busy one
+DRAWERS = 2  # processes that draw scenes
 
 
 class Epoch(NamedTuple):
@@ -130,7 +131,7 @@ def training_factors(seed: int, bias: float = 0.0) -> pd.DataFrame:
 def render_all(table: pd.DataFrame) -> torch.Tensor:
     """Draw every scene of a table, in two processes: (n, 3, 64, 64) uint8 RGB."""
     records = table[list(COLUMNS)].to_dict("records")
-    with ProcessPoolExecutor(THREADS) as pool:
+    with ProcessPoolExecutor(DRAWERS) as pool:
         pixels = np.stack(list(pool.map(_pixels, records, chunksize=250)))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 

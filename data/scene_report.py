@@ -60,8 +60,8 @@ def _training(curves: Mapping[int, list[Any]], took: Mapping[str, float], facts:
         "seconds since the start",
     )
     return (
-        f"Made with {said}. Drawing and training took {took['wall']:.0f} s, of which the two cores worked "
-        f"{took['cpu']:.0f} s in sum.\n\n{_table(header, rows)}"
+        f"Made with {said}. Drawing and training took {took['wall']:.0f} s by the clock "
+        f"and {took['cpu']:.0f} s of processor time.\n\n{_table(header, rows)}"
     )
 
 

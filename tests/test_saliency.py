@@ -91,7 +91,7 @@ def test_contribution_of_the_centered_cosine_adds_up_too(encoder, scenes):
     assert why.headline.startswith("centered cosine")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "googlenet", "efficientnet_b0"])
 def test_gradcam_with_the_norm_held_equals_contribution_at_the_pooled_layer(name):
     encoder = vk.Encoder(name, weights=None)
     a, b = photo(1, (256, 256)), photo(2, (256, 256))
@@ -172,7 +172,7 @@ def test_integrated_gradients_and_saliency_equal_their_closed_form_on_a_linear_n
     expected = (weight * (x - x.mean((1, 2), keepdim=True))).sum(0)
     np.testing.assert_allclose(found.map, expected, atol=1e-5)
     assert abs(found.residual) < 1e-4
-    assert found.value == pytest.approx(float(module(x[None])[0, 2]), abs=1e-4)
+    assert found.value == pytest.approx(module(x[None])[0, 2].item(), abs=1e-4)
     assert found.unit == "logit"
     saliency = vk.explain(encoder, image, target=2, method="saliency")
     np.testing.assert_allclose(saliency.map, weight.abs().amax(0), rtol=1e-5)

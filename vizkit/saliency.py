@@ -29,6 +29,7 @@ METHODS = ("gradcam", "integrated_gradients", "occlusion", "saliency", "contribu
 _GRID = 8  # occlusion: cells a side; windows are two cells wide and move by one
 _IG_STEPS = 50
 _FORWARD = 16  # images a forward pass
+_NOTHING = 1e-6  # of a vector's norm: what rounding leaves when a vector is taken off itself
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def explain_many(
     chosen, reason = (method, "chosen by the caller") if method is not None else _default(maps, refusal)
     centered = vectors - mean
     norms = np.linalg.norm(centered, axis=1)
-    if (norms == 0).any():
+    if (norms <= _NOTHING * np.linalg.norm(vectors, axis=1)).any():
         raise InputError("A vector is zero (or equals the center), so it has no cosine to anything.")
     units = centered / norms[:, None]
     shared = (time.perf_counter() - start) / max(len(others), 1)
@@ -357,7 +358,7 @@ def _vector_target(encoder: Encoder, vector: "NDArray[np.float64]", mean: "NDArr
 
     mean = np.zeros(encoder.dim) if mean is None else mean
     norm = np.linalg.norm(vector - mean)
-    if norm == 0:
+    if norm <= _NOTHING * np.linalg.norm(vector):
         raise InputError("The target vector is zero (or equals the center), so nothing has a cosine to it.")
     direction = (vector - mean) / norm
     unit = torch.as_tensor(direction, dtype=torch.float32, device=encoder.device)

@@ -239,6 +239,42 @@ def test_the_keyboard_alone_walks_the_map_and_the_neighbors(explorer, small):
     assert "Click a point to see its neighbours." in page.inner_text("aside")
 
 
+def test_drag_pans_wheel_zooms_about_the_pointer_and_double_click_shows_all(explorer, small):
+    found = explorer(small)
+    page, start, row = found.page, found.positions(), 1000
+    page.mouse.move(300, 300)
+    page.mouse.down()
+    page.mouse.move(360, 255, steps=3)
+    page.mouse.up()
+    np.testing.assert_allclose(found.positions() - start, np.broadcast_to([60, -45], start.shape), atol=0.01)
+    x, y = found.at(row)
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -200)
+    page.wait_for_timeout(100)
+    assert found.at(row) == pytest.approx((x, y), abs=0.6)  # a wheel event knows whole pixels only
+    spread = np.ptp(found.positions(), axis=0) / np.ptp(start, axis=0)
+    assert spread == pytest.approx(np.exp([0.4, 0.4]), rel=1e-3)
+    page.mouse.dblclick(60, 120)
+    np.testing.assert_allclose(found.positions(), start, atol=0.01)
+    assert found.events() == []
+
+
+def test_a_page_being_scrolled_passes_over_the_map(explorer, small):
+    found = explorer(small)
+    found.page.evaluate("document.body.style.height = '4000px'")
+    start = np.ptp(found.positions(), axis=0)
+    found.page.mouse.move(1000, 500)
+    found.page.mouse.wheel(0, 40)
+    found.page.mouse.move(300, 300)
+    found.page.mouse.wheel(0, 40)
+    found.page.wait_for_timeout(400)
+    assert np.ptp(found.positions(), axis=0) == pytest.approx(start)
+    assert found.page.evaluate("scrollY") == 80
+    found.page.mouse.wheel(0, -100)
+    found.page.wait_for_timeout(200)
+    assert (np.ptp(found.positions(), axis=0) > 1.1 * start).all()
+
+
 def test_state_from_python_is_shown_and_not_sent_back(explorer, small):
     found = explorer(small)
     found.page.evaluate("id => host.callback({query: id, selection: Uint32Array.of(3, 4, 5)})", small["ids"][7])

@@ -194,7 +194,7 @@ export function evidenceColors(map, signed, limit, opacity) {
     if (!Number.isFinite(map[i])) continue;
     const share = limit > 0 ? Math.min(Math.max(map[i] / limit, signed ? -1 : 0), 1) : 0;
     const at = 3 * Math.round((signed ? (share + 1) / 2 : share) * 255);
-    out.set([table[at], table[at + 1], table[at + 2], 255 * opacity * Math.abs(share) ** 0.7], 4 * i);
+    out.set([table[at], table[at + 1], table[at + 2], 255 * opacity * Math.abs(share)], 4 * i);
   }
   return out;
 }

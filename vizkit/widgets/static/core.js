@@ -27,8 +27,7 @@ const QUERY_FACTS = 5; // columns told beside the query
 
 /** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void}} */
 export function createExplorer(element, host) {
-  // JupyterLab would take single keys for its own commands otherwise.
-  const root = make("div", { class: "vizkit-explorer", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { class: "vizkit-explorer" });
   let data, rowOf, pictures, panel, inquiry, card;
   let query = -1, trail = [], selection = new Set(), method = null, colorName = null, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1;
   let scale = columnScale(null, false);

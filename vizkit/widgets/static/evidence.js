@@ -69,7 +69,7 @@ export function drawEvidenceBar(canvas, width, { signed, limit, opacity, ink, va
     const share = i / (inner - 1), size = signed ? Math.abs(2 * share - 1) : share, at = 3 * Math.round(share * 255);
     context.fillStyle = "#b4b4b4";
     context.fillRect(edge + i, 3, 1, barHeight);
-    context.fillStyle = cssColor([table[at], table[at + 1], table[at + 2]], opacity * size ** 0.7);
+    context.fillStyle = cssColor([table[at], table[at + 1], table[at + 2]], opacity * size);
     context.fillRect(edge + i, 3, 1, barHeight);
   }
   context.fillStyle = ink;

@@ -106,10 +106,23 @@ export function createJupyterHost(model, view) {
   };
 }
 
+/**
+ * Keep JupyterLab from taking keys for its commands ("d", "d" would delete the cell) while one of our elements has the focus.
+ * It listens at the document and asks the focused element itself, so the mark is set just before; with Ctrl or Cmd, as in
+ * saving, the key stays JupyterLab's.
+ */
+export function keepKeys(el) {
+  const guard = (event) => {
+    if (el.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey));
+  };
+  window.addEventListener("keydown", guard, true);
+  return () => window.removeEventListener("keydown", guard, true);
+}
+
 function render({ model, el }) {
   const view = globalThis.crypto?.randomUUID?.() ?? `view-${Date.now()}-${Math.random()}`;
   const host = createJupyterHost(model, view);
-  const explorer = createExplorer(el, host);
+  const explorer = createExplorer(el, host), releaseKeys = keepKeys(el);
   // Several traits change together: one look at all of them is enough.
   let timer = 0, closed = false;
   const onData = () => {
@@ -132,6 +145,7 @@ function render({ model, el }) {
     closed = true;
     clearTimeout(timer);
     for (const trait of DATA_TRAITS) model.off(`change:${trait}`, onData);
+    releaseKeys();
     host.stop();
     explorer.destroy();
   };

@@ -17,7 +17,7 @@ const DEEPEST_ZOOM = 400;
  */
 export function createMap(told) {
   const surface = make("div", { class: "vk-surface", "data-vizkit": "map", tabindex: 0, role: "application", "aria-roledescription": "map of images" });
-  const overlay = make("canvas", { class: "vk-overlay" });
+  const overlay = make("canvas", { class: "vk-overlay", "aria-hidden": "true" });
   surface.append(overlay);
   let xy = new Float32Array(0), before = xy, grid = buildGrid(xy), visible = null;
   let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;

@@ -59,6 +59,7 @@ export function createPoints(container, notify, redraw) {
     canvas?.remove();
     canvas = document.createElement("canvas");
     canvas.className = "vk-points";
+    canvas.ariaHidden = "true";
     container.prepend(canvas);
     drawer = plain ? null : createWebglDrawer(canvas);
     if (!drawer && !plain) notify("WebGL2 is not available here, so the map is drawn without it: the same points, slower with many of them.");

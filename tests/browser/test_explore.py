@@ -1,0 +1,92 @@
+"""The first notebook, as a reader would go through it: run it, hover, click, walk, and read the result in Python."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vizkit as vk
+
+EXPLORER_CELL = 26
+LONELIEST = "from scipy.spatial import cKDTree; int(cKDTree(layout.xy).query(layout.xy, k=2)[0][:, 1].argmax())"
+NEIGHBORS = "import json; print(json.dumps(list(vk.neighbors(embeddings, '{}')['id'])))"
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return vk.scenes("held-out")
+
+
+def position(root, id):
+    """Return where an image's point is on the screen, in client pixels."""
+    return root.evaluate("(element, id) => element.vizkit.positionOf(id)", id)
+
+
+def picture_of(canvas):
+    """Return what a canvas shows as (h, w, 3) floats."""
+    url = canvas.evaluate("canvas => canvas.toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float)
+
+
+def difference(picture, image):
+    h, w = picture.shape[:2]
+    return np.abs(picture - np.asarray(image.resize((w, h)), float)).mean()
+
+
+def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
+    lab.open("notebooks/01_explore.ipynb")
+    lab.run_all(seconds=900)
+    cell = lab.cell(EXPLORER_CELL)
+    root = cell.locator(".vizkit-explorer")
+    root.wait_for()
+    root.scroll_into_view_if_needed()
+
+    # The last cell set the query from Python: the view followed.
+    query = lab.python("explorer.query").strip("'")
+    root.locator("[data-vizkit=query]").get_by_text(query).first.wait_for()
+    root.locator("[data-vizkit=neighbor][data-id]").first.wait_for()
+    lab.screenshot("explore-query-from-python")
+
+    # Hover a point that stands alone, so that no other is nearer: the card shows its picture, and not another's.
+    row = int(
+        lab.python("import scipy.spatial as s; int(s.cKDTree(layout.xy).query(layout.xy, k=2)[0][:, 1].argmax())")
+    )
+    known = scenes.ids[row]
+    at = position(root, known)
+    lab.page.mouse.move(at["x"] + 1, at["y"] + 1)
+    card = root.locator("[data-vizkit=card]")
+    card.wait_for()
+    assert root.locator("[data-vizkit=card-id]").inner_text() == known
+    lab.page.wait_for_timeout(300)  # for the sharper picture
+    shown = picture_of(root.locator("[data-vizkit=card-image]"))
+    assert difference(shown, scenes[row]) < 16
+    assert difference(shown, scenes[(row + 1) % len(scenes)]) > 32
+    lab.screenshot("explore-hover")
+
+    # Click it: the right neighbours, with evidence drawn on each.
+    lab.page.mouse.click(at["x"] + 1, at["y"] + 1)
+    neighbors = root.locator("[data-vizkit=neighbor]")
+    expected = json.loads(
+        lab.python(f"import json; print(json.dumps(list(vk.neighbors(embeddings, {known!r})['id'])))")
+    )
+    neighbors.locator(f"xpath=self::*[@data-id='{expected[0]}']").first.wait_for()
+    assert [n.get_attribute("data-id") for n in neighbors.all()] == expected
+    root.locator("[data-vizkit=neighbor] [data-overlay=on]").nth(len(expected) - 1).wait_for()
+    root.locator("[data-vizkit=query] [data-overlay=on]").wait_for()
+    assert lab.python("explorer.query") == repr(known)
+    assert lab.python("explorer.neighbors == " + repr(expected)) == "True"
+    lab.screenshot("explore-click")
+
+    # A neighbour becomes the query; a selection made in Python is seen; colour by another column.
+    neighbors.first.click()
+    root.locator("[data-vizkit=query]").get_by_text(expected[0]).first.wait_for()
+    lab.page.wait_for_timeout(200)
+    assert lab.python("explorer.query") == repr(expected[0])
+    lab.python("explorer.selection = explorer.neighbors[:5]")
+    root.get_by_text("5 selected").wait_for()
+    root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
+    lab.screenshot("explore-colored-by-kept")
+    assert lab.python("explorer.errors") == "[]"
