@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-# Okabe and Ito (2008) without black, then Tol's "muted": told apart with every common colour blindness.
+# The explorer's colours (widgets/static/colors.js says how they were chosen): a label has one colour everywhere.
 PALETTE = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#882255", "#117733", "#332288",
-    "#AA4499", "#999933", "#44AA99", "#661100",
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#841830", "#48f0c0", "#243c9c", "#6c84f0",
+    "#84546c", "#a83c00", "#d8d860", "#90c084", "#84d8fc", "#78186c", "#30ccc0", "#846c54", "#d8843c", "#3054b4",
 )  # fmt: skip
 _OTHER = "#B0B0B0"
 _FONT = {"family": "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif", "size": 12}
@@ -99,6 +99,7 @@ def evidence_figure(
     from plotly.subplots import make_subplots
 
     signed = is_signed(*(values for _, _, values in panels))
+    words = html.escape(unit).replace(", ", ",<br>")
     top = max(float(np.abs(values).max()) for _, _, values in panels) or 1.0
     n = len(panels)
     figure = make_subplots(rows=1, cols=2 * n, horizontal_spacing=0.015)
@@ -118,7 +119,7 @@ def evidence_figure(
         margin={"l": 10, "r": 10, "t": 70, "b": 10}, title={"text": html.escape(headline), "font": {"size": 13}},
         coloraxis={
             "colorscale": _DIVERGING if signed else _SEQUENTIAL, "cmin": -top if signed else 0.0, "cmax": top,
-            "colorbar": {"title": {"text": html.escape(unit), "side": "right"}, "thickness": 12, "outlinewidth": 0},
+            "colorbar": {"title": {"text": words, "side": "right"}, "thickness": 12, "outlinewidth": 0},
         },
     )  # fmt: skip
     return figure
@@ -135,7 +136,7 @@ def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | Non
 
     height, width = image.shape[:2]
     # Pixel edges lie on whole numbers, so that a map of any grid covers the image exactly.
-    traces: list[Any] = [go.Image(source=_png(image), x0=0.5, y0=0.5, hoverinfo="skip")]
+    traces: list[Any] = [go.Image(source=_png(image, gray=values is not None), x0=0.5, y0=0.5, hoverinfo="skip")]
     if values is not None:
         dy, dx = height / values.shape[0], width / values.shape[1]
         traces.append(
@@ -153,11 +154,13 @@ def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | Non
     return traces
 
 
-def _png(image: "NDArray[np.uint8]") -> str:
+def _png(image: "NDArray[np.uint8]", *, gray: bool) -> str:
+    """Return an image as a data URI; gray under a map, whose colours the image's own would change."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    picture = Image.fromarray(image)
+    (picture.convert("L").convert("RGB") if gray else picture).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

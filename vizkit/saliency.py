@@ -395,7 +395,7 @@ def _unit_of(method: str | Callable[..., Any], unit: str) -> str:
         "integrated_gradients": unit,
         "gradcam": f"{unit}, to first order",
         "sensitivity": f"{unit}, to first order",
-        "occlusion": f"{unit} lost when hidden",
+        "occlusion": f"{unit}, lost when hidden",
         "saliency": f"{unit} per unit of input",
     }[method]
 
