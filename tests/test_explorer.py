@@ -1,5 +1,10 @@
 """The Python side of the explorer: traits both ways, messages whole and in order, errors seen."""
 
+import base64
+import io
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +121,36 @@ def test_evidence_is_what_the_package_computes(explorer, embeddings):
     assert content["limit"] == pytest.approx(max(max(e.map_a.max(), e.map_b.max()) for e in expected), abs=1e-6)
 
 
+def test_a_slow_method_answers_for_one_neighbor_and_names_the_rest(explorer, embeddings):
+    query, *others = embeddings.ids[:4]
+    browser(explorer, type="request", name="evidence", serial=1, query=query, neighbors=others, method="occlusion")
+    content, buffers = explorer.sent[-1]
+    assert [p["id"] for p in content["pairs"]] == others[:1]
+    assert content["pending"] == others[1:]
+    assert len(buffers) == 4
+    images = embeddings.images
+    expected = vk.explain_pair(embeddings.encoder, images[0], images[1], "occlusion")
+    np.testing.assert_allclose(np.frombuffer(buffers[1], "<f4"), expected.map_a.ravel(), atol=1e-6)
+    assert content["signed"] == expected.signed
+
+
+def test_the_page_holds_the_evidence_that_was_asked_for(explorer, embeddings, tmp_path):
+    explorer.query = embeddings.ids[2]
+    target = explorer.to_html(tmp_path / "study.html", queries=embeddings.ids[:2])
+    text = target.read_text()
+    study = json.loads(re.search(r'id="vizkit-study">(.*?)</script>', text, re.DOTALL)[1])
+    assert list(study["evidence"]) == embeddings.ids[:2]
+    assert study["query"] == embeddings.ids[2]
+    assert base64.b64decode(study["traits"]["_xy"]["$bytes"]) == explorer._xy
+    assert study["traits"]["_info"]["methods"] == [{"name": "contribution", "title": "Contribution (exact)"}]
+    assert embeddings.encoder.fingerprint in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    with pytest.raises(InputError, match="No image has the id 'nobody'"):
+        explorer.to_html(tmp_path / "study.html", queries=["nobody"])
+    assert target.read_text() == text
+
+
 def test_errors_are_answered_and_kept_and_nothing_else_breaks(explorer, embeddings):
     browser(explorer, type="request", name="evidence", serial=1, query="nobody", neighbors=[embeddings.ids[0]])
     content, _ = explorer.sent[-1]
@@ -132,8 +167,6 @@ def test_errors_are_answered_and_kept_and_nothing_else_breaks(explorer, embeddin
 
 
 def test_pictures_and_bulk_data_are_the_images(explorer, embeddings):
-    import io
-
     browser(explorer, type="request", name="picture", serial=2, id=embeddings.ids[4])
     sharp = Image.open(io.BytesIO(explorer.sent[-1][1][0])).convert("RGB")
     offsets = np.frombuffer(explorer._offsets, "<u4")

@@ -226,7 +226,7 @@ def test_a_callable_gets_the_similarity_and_the_image(encoder, scenes):
 def test_evidence_says_what_was_not_measured_and_where_it_comes_from(encoder, scenes):
     why = vk.explain_pair(encoder, scenes[0], scenes[1])
     assert why.trust == "not measured"
-    assert why.reason == "exact here: the vector is the mean of a 8 x 8 feature map"
+    assert why.reason == "exact here: the vector is the mean of a feature map of 8 x 8"
     assert "not measured" in why.headline
     assert why.layer == "input:fc"
     assert why.seen_a.shape == (64, 64, 3)

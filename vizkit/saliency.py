@@ -183,7 +183,7 @@ def explain_many(
     maps, vectors, refusal = _maps_and_vectors(encoder, x)
     if method == "contribution" and refusal:
         raise refusal
-    chosen, reason = (method, "chosen by the caller") if method is not None else _default(maps, refusal)
+    chosen, reason = (method, "chosen by the caller") if method is not None else _default(maps)
     centered = vectors - mean
     norms = np.linalg.norm(centered, axis=1)
     if (norms <= _NOTHING * np.linalg.norm(vectors, axis=1)).any():
@@ -243,11 +243,16 @@ def _maps_and_vectors(
     return (None if refusal else maps), np.stack(vectors), refusal
 
 
-def _default(maps: "list[NDArray[np.float64]] | None", refusal: Exception | None) -> tuple[str, str]:
-    if refusal is not None or maps is None:
+def default_method(encoder: Encoder, image: "Image.Image | str | Path | NDArray[Any]") -> tuple[str, str]:
+    """Return what `explain_pair` takes when no method is named, and why."""
+    return _default(_maps_and_vectors(encoder, encoder.preprocess(as_image(image))[None])[0])
+
+
+def _default(maps: "list[NDArray[np.float64]] | None") -> tuple[str, str]:
+    if maps is None:
         return "occlusion", "contribution is not defined here: the vector is no mean over positions"
     h, w = maps[0].shape[1:]
-    return "contribution", f"exact here: the vector is the mean of a {h} x {w} feature map"
+    return "contribution", f"exact here: the vector is the mean of a feature map of {h} x {w}"
 
 
 def _contribution(

@@ -62,9 +62,8 @@ def main() -> None:
         for name in ("resnet18", "mobilenet_v2", "scenes"):
             forward, decode, ours, cached = measure(name, images, Path(folder))
             bound = 1 / (1 / forward + 1 / decode)
-            print(
-                f"{name:<20}{forward:>14.1f}{decode:>14.1f}{bound:>14.1f}{ours:>14.1f}{ours / bound:>14.2f}{cached:>14.0f}"
-            )
+            figures = (forward, decode, bound, ours, ours / bound, cached)
+            print(f"{name:<20}" + "".join(f"{figure:>14.2f}" for figure in figures))
     print("bound = 1 / (1 / forward + 1 / decode), eager PyTorch; cached = a second run of embed.")
 
 

@@ -89,4 +89,12 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     root.get_by_text("5 selected").wait_for()
     root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
     lab.screenshot("explore-colored-by-kept")
+
+    # Keys that JupyterLab has commands for stay in the widget: "d d" would delete the cell.
+    root.locator("[data-vizkit=map]").focus()
+    for key in ("d", "d", "Escape"):
+        lab.page.keyboard.press(key)
+    lab.page.wait_for_timeout(200)
+    assert root.is_visible()
+    assert lab.python("explorer.query") == "None"
     assert lab.python("explorer.errors") == "[]"

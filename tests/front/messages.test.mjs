@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { createInquiry } from "../../vizkit/widgets/static/inquiry.js";
-import { createJupyterHost, readData } from "../../vizkit/widgets/static/jupyter.js";
+import { createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
+import { createJupyterHost } from "../../vizkit/widgets/static/jupyter.js";
+import { readData } from "../../vizkit/widgets/static/wire.js";
 import { RecentMap } from "../../vizkit/widgets/static/pictures.js";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -67,6 +68,34 @@ test("silence is told, does not hold up the next question, and a late answer is 
   assert.equal(told.at(-1), "loading");
   inquiry.destroy();
   mock.timers.reset();
+});
+
+test("a slow method's evidence is shown as it arrives, on one scale, until a newer question comes", async () => {
+  const asked = [];
+  const request = async ({ query, neighbors, method }) => {
+    asked.push(`${query}:${neighbors[0]}:${method}`);
+    return { method: "occlusion", reason: query, limit: neighbors.length, signed: neighbors[0] === "y", pairs: [neighbors[0]], pending: neighbors.slice(1) };
+  };
+  const shown = [];
+  const whole = await inParts(request)({ query: "q", neighbors: ["x", "y", "z"], method: null }, (reply) => shown.push([...reply.pairs]) > 0);
+  assert.deepEqual(asked, ["q:x:null", "q:y:occlusion", "q:z:occlusion"]);
+  assert.deepEqual(shown, [["x"], ["x", "y"]]);
+  assert.deepEqual(whole, { method: "occlusion", reason: "q", limit: 3, signed: true, pairs: ["x", "y", "z"], pending: [] });
+  asked.length = 0;
+  await inParts(request)({ query: "q", neighbors: ["x", "y", "z"], method: null }, () => false);
+  assert.deepEqual(asked, ["q:x:null"]);
+});
+
+test("parts count as signs of life, and stop when the question is no longer wanted", async () => {
+  const told = [], shows = [];
+  const inquiry = createInquiry((question, show) => new Promise(() => shows.push(show)), (answer) => told.push(answer.reply ?? answer.status));
+  inquiry.ask("a");
+  await settled();
+  assert.equal(shows[0]("part of a"), true);
+  inquiry.ask("b");
+  assert.equal(shows[0]("more of a"), false);
+  assert.deepEqual(told, ["loading", "part of a", "loading"]);
+  inquiry.destroy();
 });
 
 test("a refusal is told with its words, and nothing after a drop", async () => {

@@ -12,7 +12,8 @@ Bulk data goes the other way once, as bytes. Messages (JSON, then buffers):
                   {type: "reply", view, serial, ok, error | fields}          [...]
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -25,13 +26,15 @@ from ..embeddings import Embeddings, require_encoder
 from ..errors import InputError, VizkitError
 from ..knn import neighbor_graph
 from ..projection import Layout, project
-from ..saliency import PAIR_METHODS, explain_many
+from ..saliency import PAIR_METHODS, default_method, explain_many
 from .bundle import bundle, styles
+from .page import page
 from .thumbnails import thumbnails, webp
 
 if TYPE_CHECKING:
     from ..evidence import PairEvidence
 
+_BULK = ("ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k")
 _PICTURE = 320  # pixels of the longer side of a sharp picture
 _MOST_CATEGORIES = 200
 _TITLES = {
@@ -77,6 +80,7 @@ class Explorer(anywidget.AnyWidget):
         self.embeddings = embeddings
         self.layout_of_points = layout
         self.errors: list[str] = []
+        self._default: tuple[str, str] | None = None  # the method that fits this encoder, and why
         self._cause: tuple[str | None, str | None] = (None, None)  # the view and the trait it is changing
         self._rows = {id: row for row, id in enumerate(embeddings.ids)}
         graph = neighbor_graph(embeddings, k)
@@ -180,9 +184,16 @@ class Explorer(anywidget.AnyWidget):
 
     def _evidence(self, query: str, others: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
         encoder = require_encoder(self.embeddings, "Evidence")
-        found = explain_many(encoder, self._image(query), [self._image(id) for id in others], method)
-        if not found:
+        if not others:
             raise InputError("There is no neighbour to compare with.")
+        reason = None
+        if method is None:
+            self._default = self._default or default_method(encoder, self._image(query))
+            method, reason = self._default
+        # Contribution costs one forward pass for all. The others answer for one neighbour and name the rest, so that the
+        # view can ask on, show each as it comes, and leave off for a newer query.
+        now, pending = (others, []) if method == "contribution" else (others[:1], others[1:])
+        found = explain_many(encoder, self._image(query), [self._image(id) for id in now], method)
         largest = max(float(np.abs(m).max()) for e in found for m in (e.map_a, e.map_b))
         first = found[0]
         fields = {
@@ -191,15 +202,76 @@ class Explorer(anywidget.AnyWidget):
             "unit": first.unit,
             "signed": any(e.signed for e in found),
             "limit": largest,
-            "reason": first.reason,
+            "reason": reason or first.reason,
+            "pending": pending,
             "measured": first.trust,
             "layer": first.layer,
-            "pairs": [_pair_fields(id, e) for id, e in zip(others, found, strict=True)],
+            "pairs": [_pair_fields(id, e) for id, e in zip(now, found, strict=True)],
         }
         blobs = [_seen(first.seen_a)]
         for e in found:
             blobs += [e.map_a.astype("<f4").tobytes(), e.map_b.astype("<f4").tobytes(), _seen(e.seen_b)]
         return fields, blobs
+
+    def to_html(self, path: str | Path, *, queries: Sequence[str] | None = None) -> Path:
+        """Write the explorer into one HTML file that hovers and clicks without a kernel, and makes no request.
+
+        Parameters
+        ----------
+        path
+            The file; one that exists is replaced once the new one is complete.
+        queries
+            Ids whose evidence the file shall hold, computed now by the default method, about 60 kB each. By default the
+            query and the selection. Map, hover and neighbours are there for every image.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            An id is unknown.
+        MissingEncoderError
+            Evidence is asked for and there is no encoder.
+        """
+        from tqdm.auto import tqdm
+
+        wanted = list(queries) if queries is not None else self._shown_queries()
+        evidence = {}
+        for id in tqdm(wanted, desc="evidence", unit="query", delay=2, leave=False):
+            ids = self.embeddings.ids
+            others = [ids[row] for row in self._neighbor_rows[self.embeddings.row(id)]]
+            evidence[id] = self._whole_evidence(id, others)
+        used = {answer["fields"]["method"] for answer in evidence.values()}
+        methods = [m for m in self._info["methods"] if m["name"] in used]
+        info = {**self._info, "has_pictures": False, "methods": methods}
+        traits = {name: getattr(self, name) for name in _BULK} | {"_info": info}
+        provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
+        text = page(str(info["title"] or "vizkit"), traits, evidence, self.query, provenance)
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        return temporary.replace(target)
+
+    def _shown_queries(self) -> list[str]:
+        shown = [*([self.query] if self.query is not None else []), *self.selection]
+        return list(dict.fromkeys(shown)) if self._info["can_explain"] else []
+
+    def _whole_evidence(self, query: str, others: list[str]) -> dict[str, Any]:
+        """Answer for all neighbours at once, whatever it takes."""
+        fields, buffers = self._evidence(query, others, None)
+        while fields["pending"]:
+            more, blobs = self._evidence(query, fields["pending"], fields["method"])
+            fields["pairs"] += more["pairs"]
+            fields |= {
+                "pending": more["pending"],
+                "limit": max(fields["limit"], more["limit"]),
+                "signed": fields["signed"] or more["signed"],
+            }
+            buffers += blobs[1:]
+        return {"fields": fields, "buffers": buffers}
 
     def _image(self, id: str) -> Image.Image:
         images = self.embeddings.images

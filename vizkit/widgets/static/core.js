@@ -4,7 +4,7 @@
 import { clipText, make } from "./elements.js";
 import { columnScale, columnText } from "./colors.js";
 import { createCard } from "./card.js";
-import { createInquiry } from "./inquiry.js";
+import { createInquiry, inParts } from "./inquiry.js";
 import { createLegend } from "./legend.js";
 import { createMap } from "./map.js";
 import { createPanel } from "./panel.js";
@@ -253,7 +253,7 @@ export function createExplorer(element, host) {
     panel = createPanel(optionsOf(data), {
       pick: ask, back: goBack, clear, method(name) { method = name; askEvidence(); }, near: (row) => map.setMarks({ near: row }),
     });
-    inquiry = createInquiry((question) => host.request("evidence", question), (answer) => panel.setEvidence(answer));
+    inquiry = createInquiry(inParts((question) => host.request("evidence", question)), (answer) => panel.setEvidence(answer));
     left.after(panel.element);
   }
 

@@ -3,10 +3,32 @@
 /** @typedef {{status: "idle"} | {status: "loading"} | {status: "slow"} | {status: "ready", reply: any} | {status: "error", message: string}} Answer */
 
 /**
- * Ask one question at a time. While one is out, only the newest of the following waits; an answer that is no longer
+ * Ask for evidence until every neighbour has its own: a slow method answers for some and names those still `pending`.
+ * @param {(question: any) => Promise<any>} request @returns {(question: any, show: (reply: any) => boolean) => Promise<any>}
+ */
+export function inParts(request) {
+  return async (question, show) => {
+    let reply = await request(question);
+    while (reply.pending?.length && show(reply)) {
+      const more = await request({ ...question, method: reply.method, neighbors: reply.pending });
+      reply = {
+        ...reply,
+        pairs: [...reply.pairs, ...more.pairs],
+        pending: more.pending,
+        limit: Math.max(reply.limit, more.limit),
+        signed: reply.signed || more.signed,
+      };
+    }
+    return reply;
+  };
+}
+
+/**
+ * Ask one question at a time. `ask(question, show)` may call `show` with what it has so far, as often as it has more; it
+ * learns whether the answer is still wanted. While one is out, only the newest of the following waits; an answer that is no longer
  * wanted is dropped. After `patience` milliseconds of silence `slow` is told, and a newer question no longer waits; an
  * answer that comes later still is a welcome one.
- * @param {(question: any) => Promise<any>} ask @param {(answer: Answer) => void} tell @param {number} patience
+ * @param {(question: any, show: (reply: any) => boolean) => Promise<any>} ask @param {(answer: Answer) => void} tell @param {number} patience
  */
 export function createInquiry(ask, tell, patience = 30000) {
   let turn = 0, out = 0, waiting = null, timer = 0;
@@ -16,10 +38,27 @@ export function createInquiry(ask, tell, patience = 30000) {
     const { question, mine } = waiting;
     waiting = null;
     out = mine;
-    Promise.resolve().then(() => ask(question)).then(
+    const show = (reply) => {
+      if (mine !== turn) return false;
+      watch(mine);
+      tell({ status: "ready", reply });
+      return true;
+    };
+    Promise.resolve().then(() => ask(question, show)).then(
       (reply) => finish(mine, { status: "ready", reply }),
       (error) => finish(mine, { status: "error", message: error?.message || String(error) }),
     );
+  }
+
+  /** Tell of silence, counted from now. */
+  function watch(mine) {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (mine !== turn) return;
+      tell({ status: "slow" });
+      out = 0;
+      next();
+    }, patience);
   }
 
   function finish(mine, answer) {
@@ -35,13 +74,7 @@ export function createInquiry(ask, tell, patience = 30000) {
     ask(question) {
       const mine = ++turn;
       waiting = { question, mine };
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        if (mine !== turn) return;
-        tell({ status: "slow" });
-        out = 0;
-        next();
-      }, patience);
+      watch(mine);
       tell({ status: "loading" });
       next();
     },

@@ -157,7 +157,7 @@ export function createPanel(options, told) {
       make("span", { text: clipText([next.title, next.layer && `layer ${next.layer}`].filter(Boolean).join(" · ")) }),
       make("span", { class: "vk-quiet", text: clipText(next.reason ?? "", 400) }));
     scaleBlock.hidden = source.hidden = false;
-    say("", "quiet");
+    say(next.pending?.length ? `Computing evidence for ${next.pending.length} more…` : "", next.pending?.length ? "loading" : "quiet");
     paintAll();
   }
 
