@@ -216,10 +216,11 @@ def learn(seed: int, bias: float, held: tuple[torch.Tensor, torch.Tensor]) -> tu
 
 
 def save(module: nn.Module, path: Path, notes: dict[str, Any]) -> None:
-    """Write the weights at half precision, which changes no answer, with what a reader has to know beside them."""
+    """Write the weights at half precision, half the size, with what a reader has to know beside them."""
     state = {name: (v.half() if v.is_floating_point() else v).contiguous() for name, v in module.state_dict().items()}
     notes = {"classes": SCENE_CLASSES, "mean": SCENE_MEAN, "std": SCENE_STD, **versions(), **notes}
     save_file(state, path, {name: v if isinstance(v, str) else json.dumps(v) for name, v in notes.items()})
+    path.chmod(0o644)  # safetensors writes for its owner alone
 
 
 def load(path: Path) -> nn.Module:

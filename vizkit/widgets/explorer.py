@@ -190,8 +190,8 @@ class Explorer(anywidget.AnyWidget):
         if method is None:
             self._default = self._default or default_method(encoder, self._image(query))
             method, reason = self._default
-        # Contribution costs one forward pass for all. The others answer for one neighbour and name the rest, so that the
-        # view can ask on, show each as it comes, and leave off for a newer query.
+        # Contribution costs one forward pass for all. Others answer for one neighbour and name the rest: the view then
+        # asks on, shows each as it comes, and leaves off for a newer query.
         now, pending = (others, []) if method == "contribution" else (others[:1], others[1:])
         found = explain_many(encoder, self._image(query), [self._image(id) for id in now], method)
         largest = max(float(np.abs(m).max()) for e in found for m in (e.map_a, e.map_b))
