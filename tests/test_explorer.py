@@ -148,6 +148,10 @@ def test_the_page_holds_the_evidence_that_was_asked_for(explorer, embeddings, tm
     assert "https://" not in text
     with pytest.raises(InputError, match="No image has the id 'nobody'"):
         explorer.to_html(tmp_path / "study.html", queries=["nobody"])
+    with pytest.raises(InputError, match="queries must be a list of ids"):
+        explorer.to_html(tmp_path / "study.html", queries=embeddings.ids[0])
+    with pytest.raises(InputError, match=r"There is no folder .*missing"):
+        explorer.to_html(tmp_path / "missing/study.html")
     assert target.read_text() == text
 
 

@@ -1,4 +1,4 @@
-"""Extraction against a bare forward: what do decoding, the store and the bookkeeping cost?
+"""Extraction against a bare forward on preloaded tensors: what do decoding, the store and the bookkeeping cost?
 
 Everything is measured in one process, in turn, so that ratios hold while the machine's speed drifts; the median of
 three rounds is shown. Photos of 500 x 375 are drawn here.
@@ -22,7 +22,7 @@ from drawn import photo
 N = 128
 BATCH = 16
 ROUNDS = 3
-COLUMNS = ("bare forward", "decode alone", "bound", "vizkit", "of bound", "cached")
+COLUMNS = ("bare forward", "decode alone", "vizkit", "of forward", "of serial", "cached")
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -61,10 +61,12 @@ def main() -> None:
         images = vk.ImageSet.from_folder(photos)
         for name in ("resnet18", "mobilenet_v2", "scenes"):
             forward, decode, ours, cached = measure(name, images, Path(folder))
-            bound = 1 / (1 / forward + 1 / decode)
-            figures = (forward, decode, bound, ours, ours / bound, cached)
+            serial = 1 / (1 / forward + 1 / decode)
+            figures = (forward, decode, ours, ours / forward, ours / serial, cached)
             print(f"{name:<20}" + "".join(f"{figure:>14.2f}" for figure in figures))
-    print("bound = 1 / (1 / forward + 1 / decode), eager PyTorch; cached = a second run of embed.")
+    print(
+        "serial = one after the other, 1 / (1 / forward + 1 / decode); cached = a second run of embed; eager PyTorch."
+    )
 
 
 if __name__ == "__main__":

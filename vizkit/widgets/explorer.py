@@ -232,12 +232,17 @@ class Explorer(anywidget.AnyWidget):
         Raises
         ------
         InputError
-            An id is unknown.
+            An id is unknown, or the folder does not exist.
         MissingEncoderError
             Evidence is asked for and there is no encoder.
         """
         from tqdm.auto import tqdm
 
+        target = Path(path).absolute()
+        if not target.parent.is_dir():
+            raise InputError(f"There is no folder {str(target.parent)!r} to write {target.name!r} into: make it first.")
+        if isinstance(queries, str):
+            raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
         wanted = list(queries) if queries is not None else self._shown_queries()
         evidence = {}
         for id in tqdm(wanted, desc="evidence", unit="query", delay=2, leave=False):
@@ -250,7 +255,6 @@ class Explorer(anywidget.AnyWidget):
         traits = {name: getattr(self, name) for name in _BULK} | {"_info": info}
         provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
         text = page(str(info["title"] or "vizkit"), traits, evidence, self.query, provenance)
-        target = Path(path)
         temporary = target.with_name(f".{target.name}.tmp")
         temporary.write_text(text, encoding="utf-8")
         return temporary.replace(target)
