@@ -24,6 +24,8 @@ def own_cache_folder(tmp_path_factory):
 def shared():
     """Give the folder of real photos and weights, or skip: it is no part of the repository."""
     folder = Path(os.environ.get("VIZKIT_SHARED", REPO.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"real photos and weights are not there: {folder} (name the folder with VIZKIT_SHARED)")
+    missing = [name for name in ("images", "torch") if not (folder / name).is_dir()]
+    if missing:
+        wanted = " and ".join(f"{name}/" for name in missing)
+        pytest.skip(f"real photos and weights: no {wanted} in {folder} (name another folder with VIZKIT_SHARED)")
     return folder

@@ -36,8 +36,8 @@ def test_the_bundle_is_one_module_that_gives_what_anywidget_asks_for(tmp_path):
     assert done.stdout.endswith("function\n")
 
 
-def test_the_bundle_holds_every_module_and_reaches_for_nothing_outside():
-    text = bundle()
+def test_the_bundles_hold_every_module_and_reach_for_nothing_outside():
+    text = bundle() + bundle("page.js")
     assert [file.name for file in STATIC.glob("*.js") if f"// {file.name}\n" not in text] == []
     code = re.sub(r"/\*\*.*?\*/", "", text, flags=re.DOTALL)
     assert re.findall(r"^import\b|\bimport\(|https?://", code, re.MULTILINE) == []

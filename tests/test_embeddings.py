@@ -1,13 +1,17 @@
 """embed, its cache, and what is saved: nothing is lost, nothing is computed twice, nothing is mixed up."""
 
+import errno
+import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -15,10 +19,15 @@ import pandas as pd
 import pytest
 import torch
 from drawn import photo, tiny_network, to_tensor_32
+from PIL import Image
+from sklearn.metrics.pairwise import cosine_similarity
 
 import vizkit as vk
+from vizkit import embeddings as home
+from vizkit import store
 from vizkit.embeddings import require_encoder
 from vizkit.errors import InputError, MissingEncoderError, StoreError
+from vizkit.widgets.thumbnails import thumbnails
 
 
 class Counting(torch.nn.Module):
@@ -318,6 +327,245 @@ def test_embedding_nothing_says_so(tmp_path):
     images = vk.ImageSet([], pd.DataFrame(), lambda row: photo(row))
     with pytest.raises(InputError, match="There are no images to embed"):
         vk.embed(images, encoder, cache=tmp_path)
+    images = vk.ImageSet(["a"], pd.DataFrame(index=["a"]), lambda row: photo(row))
+    with pytest.raises(InputError, match=r"must be an Encoder, not str: wrap it in vk\.Encoder\('resnet18'\)"):
+        vk.embed(images, "resnet18", cache=tmp_path)
+    with pytest.raises(InputError, match=r"must be an Encoder, not Sequential: .*preprocess="):
+        vk.embed(images, tiny_network(), cache=tmp_path)
+    for size in (2.5, 0, True, "8"):
+        with pytest.raises(InputError, match=r"batch_size is .*; expected a whole number of images, 1 or more"):
+            vk.embed(images, encoder, cache=tmp_path, batch_size=size)
+
+
+# ------------------------------------------------------------------ what an image is, and what is stored of it
+
+
+def crops(path, boxes, **options):
+    """Return squares cut out of one file, as a detector gives them."""
+    frame = pd.DataFrame({"box": boxes}, index=range(len(boxes)))
+    ids = [f"crop {i}" for i in range(len(boxes))]
+
+    def cut(row):
+        left, top = boxes[row]
+        with Image.open(path) as image:
+            return image.convert("RGB").crop((left, top, left + 32, top + 32))
+
+    return vk.ImageSet(ids, frame, cut, paths=[path] * len(boxes), **options)
+
+
+def test_crops_of_one_file_keep_their_own_vectors_run_after_run(tmp_path):
+    path = tmp_path / "photo.png"
+    photo(3).save(path)
+    boxes = [(0, 0), (60, 40), (30, 10)]
+    mark = {"fingerprint": lambda row: f"{boxes[row]}"}
+    alone = [fresh().embed_image(crops(path, boxes, **mark)[row]) for row in range(3)]
+    for _ in range(2):
+        found = vk.embed(crops(path, boxes, **mark), fresh(), cache=tmp_path / "cache", progress=False)
+        np.testing.assert_allclose(found.vectors, alone, rtol=1e-4, atol=1e-6)
+        assert np.abs(found.vectors[0] - found.vectors[1]).max() > 1e-3
+    boxes[:] = boxes[::-1]  # the same file, other crops of it
+    found = vk.embed(crops(path, boxes, **mark), fresh(), cache=tmp_path / "cache", progress=False)
+    np.testing.assert_allclose(found.vectors, alone[::-1], rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match=r"load= and paths= were given without fingerprint="):
+        crops(path, boxes)
+
+
+def test_a_file_that_changes_while_it_is_embedded_is_not_stored_under_its_old_content(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo(1).save(photos / "a.png")
+    old = (photos / "a.png").read_bytes()
+    recall = store.Cache.recall
+
+    def recall_then_change(self, *arguments):
+        todo = recall(self, *arguments)
+        photo(2, (64, 64)).save(photos / "a.png")
+        return todo
+
+    monkeypatch.setattr(store.Cache, "recall", recall_then_change)
+    changed = embed(photos, fresh(), tmp_path / "cache")
+    monkeypatch.undo()
+    np.testing.assert_allclose(changed.vectors[0], fresh().embed_image(photo(2, (64, 64))), rtol=1e-4, atol=1e-6)
+    (photos / "a.png").write_bytes(old)
+    found = embed(photos, fresh(), tmp_path / "cache")
+    np.testing.assert_allclose(found.vectors[0], fresh().embed_image(photo(1)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("pillow", [True, False])
+def test_vectors_of_other_machinery_are_not_used(folder, tmp_path, monkeypatch, pillow):
+    first = embed(folder, fresh(), tmp_path / "cache")
+    assert first.provenance["device"] == "cpu"
+    if pillow:
+        now = home.versions
+        monkeypatch.setattr(home, "versions", lambda *names: now(*names) | {"pillow": "0.1"})
+    else:
+        monkeypatch.setattr(home, "_device_type", lambda encoder: "cuda")
+    encoder = fresh()
+    second = embed(folder, encoder, tmp_path / "cache")
+    assert encoder.module.seen == 40
+    key = ("versions", "pillow") if pillow else ("device",)
+    recorded = []
+    for manifest in (tmp_path / "cache").glob("*/manifest.json"):
+        content = json.loads(manifest.read_text())
+        recorded.append(content[key[0]][key[1]] if pillow else content["device"])
+    told = second.provenance[key[0]][key[1]] if pillow else second.provenance["device"]
+    assert told == ("0.1" if pillow else "cuda")
+    assert len(recorded) == 2
+    assert told in recorded
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "cpu"), ("cuda:1", "cuda"), (torch.device("mps"), "mps")])
+def test_the_kind_of_device_goes_without_its_number(device, kind):
+    encoder = fresh()
+    encoder.device = device
+    assert home._device_type(encoder) == kind
+    encoder.device = None
+    assert home._device_type(encoder) == "cpu"
+
+
+def test_a_dataset_that_bears_one_reader_at_a_time_has_one(tmp_path):
+    class OneFile:
+        """Forty pictures of one color each in one open file: a second reader moves the place to read from."""
+
+        def __init__(self):
+            self.file = (tmp_path / "all.bin").open("w+b")
+            for i in range(40):
+                self.file.write(bytes([6 * i, 255 - 6 * i, 99]) * 64)
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, row):
+            if row >= 40:
+                raise IndexError(row)
+            self.file.seek(192 * row)
+            time.sleep(0.005)
+            return Image.frombytes("RGB", (8, 8), self.file.read(192))
+
+    encoder = fresh()
+    found = vk.embed(vk.ImageSet.from_dataset(OneFile()), encoder, cache=tmp_path / "cache", progress=False)
+    files, offsets = thumbnails(found)
+    ends = np.frombuffer(offsets, "<u4")
+    for i in range(40):
+        picture = Image.open(io.BytesIO(files[ends[i] : ends[i + 1]])).convert("RGB")
+        wanted = np.array([6 * i, 255 - 6 * i, 99])
+        assert np.abs(np.asarray(picture, int) - wanted).max() <= 8, i
+        flat = Image.new("RGB", (8, 8), tuple(wanted.tolist()))
+        np.testing.assert_allclose(found.vectors[i], encoder.embed_image(flat), rtol=1e-4, atol=1e-6)
+
+
+def test_a_name_that_is_no_utf8_is_embedded_saved_and_loaded(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo(1).save(photos / "a.png")
+    try:
+        shutil.copy(photos / "a.png", os.fsencode(photos) + b"/\xff\xe9.png")
+        Path(os.fsdecode(os.fsencode(photos) + b"/\xfe.png")).write_bytes(b"broken")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    for seen in (2, 0):
+        encoder = fresh()
+        found = embed(photos, encoder, tmp_path / "cache")
+        assert encoder.module.seen == seen
+    back = vk.Embeddings.load(found.save(tmp_path / "saved"))
+    assert back.ids == ["a.png", "\\xff\\xe9.png"]
+    np.testing.assert_array_equal(back.vectors, found.vectors)
+    assert back.failures["path"].tolist() == found.failures["path"].tolist() == [f"{photos.as_posix()}/\\xfe.png"]
+
+
+def test_when_every_image_fails_a_warning_gives_the_first_reason(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    images = vk.ImageSet.from_folder(tmp_path)
+    with pytest.warns(UserWarning, match=r"None of the 2 images gave a vector.*a\.png") as caught:
+        found = vk.embed(images, fresh(), cache=tmp_path / "cache", progress=False)
+    assert caught[0].filename == __file__
+    assert (len(found), len(found.failures)) == (0, 2)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_shard_that_is_out_of_reach_is_left_as_it_is(folder, tmp_path, monkeypatch, number):
+    first = embed(folder, fresh(), tmp_path / "cache")
+    plain = Path.open
+
+    def refuse(self, *arguments, **options):
+        if self.suffix == ".parquet":
+            raise OSError(number, os.strerror(number))
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=r"cannot be read .*It is left as it is"):
+        embed(folder, fresh(), tmp_path / "cache")
+    monkeypatch.undo()
+    encoder = fresh()
+    np.testing.assert_array_equal(embed(folder, encoder, tmp_path / "cache").vectors, first.vectors)
+    assert encoder.module.seen == 0
+
+
+# ------------------------------------------------------------------ vectors of one's own
+
+
+def frame_of(ids, **columns):
+    return pd.DataFrame(columns, index=pd.Index(ids))
+
+
+def test_vectors_of_any_numbers_become_float32_under_ids_that_are_strings():
+    doubles = np.asfortranarray(np.random.default_rng(0).standard_normal((6, 4)))
+    found = vk.Embeddings(doubles, frame_of(list("abcdef")))
+    assert (found.vectors.dtype, found.vectors.flags.c_contiguous) == (np.float32, True)
+    np.testing.assert_array_equal(found.vectors, doubles.astype(np.float32))
+    assert found.frame.index.name == "id"
+    similarities = cosine_similarity(doubles)[0, 1:]
+    assert vk.neighbors(found, "a", k=1)["id"][0] == "bcdef"[similarities.argmax()]
+    with pytest.raises(InputError, match=r"are strings; 0 is int\. Convert them with frame\.index\.astype\(str\)"):
+        vk.Embeddings(doubles, frame_of(range(6)))
+    with pytest.raises(InputError, match="1 of 6 vectors hold NaN or infinity"):
+        vk.Embeddings(np.where(np.arange(6)[:, None] == 2, 1e200, doubles), frame_of(list("abcdef")))
+    for wrong in (doubles.astype(str), doubles * 1j, [[1], [2, 3]], torch.zeros(6, 4, requires_grad=True)):
+        with pytest.raises(InputError, match="expected real numbers, d in each row"):
+            vk.Embeddings(wrong, frame_of(list("abcdef")))
+    with pytest.raises(InputError, match="The frame is a list; expected a DataFrame"):
+        vk.Embeddings(doubles, list("abcdef"))
+
+
+def test_columns_named_as_the_stores_own_come_back(tmp_path):
+    frame = frame_of(list("ab"), id=[7, 8], vector=["u", "v"], vector_=[1, 2], label=["x", "y"])
+    target = vk.Embeddings(np.eye(2), frame).save(tmp_path / "saved")
+    back = vk.Embeddings.load(target)
+    pd.testing.assert_frame_equal(back.frame, frame.rename_axis("id"), check_index_type=False, check_dtype=False)
+    np.testing.assert_array_equal(back.vectors, np.eye(2))
+    assert "renamed" not in back.provenance
+    with pytest.raises(InputError, match=r"names of their own to be saved; more than once: \['n'\]"):
+        vk.Embeddings(np.eye(2), pd.DataFrame([[1, 2], [3, 4]], list("ab"), ["n", "n"])).save(tmp_path / "twice")
+    with pytest.raises(InputError, match=r"The frame cannot be saved: .*Give each column values of one kind"):
+        vk.Embeddings(np.eye(2), frame_of(list("ab"), odd=[1, "one"])).save(tmp_path / "odd")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_a_further_column_called_id_changes_neither_pictures_nor_saving(tmp_path):
+    for name, color in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (4, 4), color).save(tmp_path / f"{name}.png")
+    paths = [str(tmp_path / f"{name}.png") for name in "ab"]
+    frame = pd.DataFrame({"name": list("ab"), "id": list("ba"), "path": paths, "embedding": [[1, 0], [0, 1]]})
+    found = vk.Embeddings.from_frame(frame, id="name")
+    back = vk.Embeddings.load(found.save(tmp_path / "saved"))
+    for one in (found, back):
+        assert one.ids == ["a", "b"]
+        assert list(one.frame["id"]) == ["b", "a"]
+        assert one.images[one.images.row("a")].getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_ids_come_from_the_column_that_is_named_or_from_none():
+    frame = pd.DataFrame({"name": list("xy"), "embedding": [[1, 0], [0, 1]]}, index=["p", "q"])
+    assert vk.Embeddings.from_frame(frame).ids == ["p", "q"]
+    assert vk.Embeddings.from_frame(frame.assign(id=[1, 2])).ids == ["1", "2"]
+    assert vk.Embeddings.from_frame(frame, id="name").ids == ["x", "y"]
+    with pytest.raises(InputError, match=r"No column 'nane' of ids; .*Closest: 'name'.* id="):
+        vk.Embeddings.from_frame(frame, id="nane")
+    with pytest.raises(InputError, match="No column 'id' of ids"):
+        vk.Embeddings.from_frame(frame, id="id")
+    with pytest.raises(InputError, match="given as list; expected a pandas DataFrame"):
+        vk.Embeddings.from_frame([[1, 0]])
 
 
 def test_real_photos_are_found_by_their_kind_and_random_weights_fail(shared, tmp_path):

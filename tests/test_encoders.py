@@ -1,6 +1,7 @@
 """The encoder: the right vector, the right pixels, and nothing left behind."""
 
 import copy
+import functools
 import pickle
 import socket
 
@@ -13,8 +14,15 @@ from drawn import photo, tiny_network, to_tensor_32
 from safetensors.torch import save_file
 
 import vizkit as vk
-from vizkit.capture import calibrate
-from vizkit.errors import InputError, LayerNotFoundError, ModelNotFoundError, WeightsError
+from vizkit.capture import Call, calibrate, channels_last
+from vizkit.errors import (
+    ImageReadError,
+    InputError,
+    LayerNotFoundError,
+    MethodNotApplicableError,
+    ModelNotFoundError,
+    WeightsError,
+)
 
 # family -> (the classifier's last Linear, dimensions, input size); SqueezeNet's classifier is a convolution
 FAMILIES = {
@@ -134,6 +142,15 @@ def test_random_weights_follow_the_seed_and_leave_the_global_state():
     assert a.fingerprint == b.fingerprint != c.fingerprint
 
 
+def test_a_checkpoint_is_loaded_without_touching_the_global_random_state(tmp_path):
+    torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), tmp_path / "w.pth")
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    vk.Encoder("shufflenet_v2_x0_5", weights=tmp_path / "w.pth")
+    assert torch.equal(torch.rand(1), expected)
+
+
 def test_the_fingerprint_follows_everything_that_makes_the_vector():
     def make(**options):
         return vk.Encoder(tiny_network(options.pop("seed", 0)), **{"preprocess": to_tensor_32, **options}).fingerprint
@@ -148,6 +165,90 @@ def test_the_fingerprint_follows_everything_that_makes_the_vector():
         make(preprocess=lambda image: to_tensor_32(image) * 1.01),
     ]
     assert len({base, *others}) == 6
+
+
+def test_the_fingerprint_tells_every_resize_from_every_other():
+    from torchvision.transforms import InterpolationMode, v2
+
+    def make(*resize):
+        steps = [*resize, v2.CenterCrop(128), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        return vk.Encoder(tiny_network(), preprocess=v2.Compose(steps)).fingerprint
+
+    modes = (InterpolationMode.NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
+    prints = [make(), *(make(v2.Resize(size, mode)) for size in (130, 256, 389) for mode in modes)]
+    assert make(v2.Resize(256)) == prints[5]
+    assert len(set(prints)) >= len(prints) - 1  # at 130 and 389 one of the images is left as it is, never both
+    assert len({*prints[:1], *prints[4:7]}) == 4
+
+
+def test_the_fingerprint_sees_a_module_that_was_changed():
+    module = tiny_network()
+    module.register_buffer("gain", torch.ones(2), persistent=False)
+    module.scale = 2.0
+    module.mean = torch.tensor([0.5])
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    seen = [encoder.fingerprint]
+    assert encoder.fingerprint == seen[0]
+    for change in (
+        lambda: module[0].weight.data.add_(1e-3),
+        lambda: module.gain.mul_(3),
+        lambda: setattr(module, "scale", 3.0),
+        lambda: module.mean.add_(1),
+        lambda: setattr(module, "act", torch.relu),
+        lambda: setattr(module, "act", torch.sin),
+        lambda: setattr(module, "act", functools.partial(torch.nn.functional.leaky_relu, negative_slope=0.2)),
+        lambda: setattr(module, "table", (1, np.arange(3), None)),
+        lambda: module.table[1].__setitem__(0, 7),
+        lambda: setattr(encoder, "pool", "max"),
+    ):
+        change()
+        seen.append(encoder.fingerprint)
+        assert encoder.fingerprint == seen[-1]
+    assert len(set(seen)) == 11
+    module.train()
+    assert encoder.fingerprint == seen[-1]
+
+
+def test_what_a_forward_pass_writes_onto_the_module_is_no_part_of_its_fingerprint():
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.calls, self.last = tiny_network(), 0, None
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = self.net(x)
+            return self.last
+
+    encoder = vk.Encoder(Counting(), preprocess=to_tensor_32)
+    before = encoder.fingerprint
+    encoder.embed_image(photo(2))
+    assert encoder.fingerprint == before
+
+
+TYPED = """
+import torch
+class Typed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(3072, 4)
+    def forward(self, x, power=POWER):
+        return self.fc((lambda y: torch.ACT(y) * SCALE)(x.flatten(1)) ** power)
+"""
+
+
+def test_the_fingerprint_reads_the_code_of_classes_typed_into_a_notebook():
+    def make(**words):
+        source = TYPED
+        for word, value in {"POWER": "1", "ACT": "relu", "SCALE": "1.0", **words}.items():
+            source = source.replace(word, value)
+        space = {"__name__": "__main__"}
+        exec(source, space)
+        torch.manual_seed(0)
+        return vk.Encoder(space["Typed"](), layer="fc", preprocess=to_tensor_32).fingerprint
+
+    assert make() == make()
+    assert len({make(), make(ACT="sin"), make(SCALE="2.0"), make(POWER="2")}) == 4
 
 
 @pytest.mark.parametrize("form", ["plain", "nested and prefixed", "safetensors"])
@@ -231,11 +332,105 @@ def test_impossible_requests_are_refused_in_words():
         vk.Encoder(18)
     with pytest.raises(InputError, match="Sequential cannot run on one preprocessed image of shape"):
         vk.Encoder(tiny_network(), preprocess=lambda image: to_tensor_32(image)[:2])
-    unsized = vk.Encoder(
-        tiny_network(), preprocess=lambda image: torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1))
-    )
     with pytest.raises(InputError, match="resize and crop to one size"):
-        unsized.embed_image(photo(0, (50, 50)))
+        vk.Encoder(
+            tiny_network(), preprocess=lambda image: torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1))
+        )
+
+
+def test_weights_and_devices_that_mean_nothing_are_refused_in_words():
+    resnet34 = torchvision.models.ResNet34_Weights.DEFAULT
+    with pytest.raises(InputError, match="or the path of a checkpoint, not True"):
+        vk.Encoder("resnet18", weights=True)
+    with pytest.raises(WeightsError, match=r"ResNet34_Weights.IMAGENET1K_V1 are weights of another network; resnet18"):
+        vk.Encoder("resnet18", weights=resnet34)
+    with pytest.raises(WeightsError, match="are weights of another network; scenes takes"):
+        vk.Encoder("scenes", weights=resnet34)
+    with pytest.raises(WeightsError, match=r"has no weights 'IMAGENET1K_V3'.*Closest: 'IMAGENET1K_V1'"):
+        vk.Encoder("resnet18", weights="IMAGENET1K_V3")
+    with pytest.raises(InputError, match="no device 'gpu' here; there is 'cpu'"):
+        vk.Encoder("scenes", device="gpu")
+    with pytest.raises(InputError, match="no device 'cuda:99' here; there is 'cpu'"):
+        vk.Encoder("scenes", device="cuda:99")
+    with pytest.raises(InputError, match="no device 'meta' here"):
+        vk.Encoder(tiny_network(), device="meta", preprocess=to_tensor_32)
+    with pytest.raises(InputError, match=r"The module lies on 'meta', and device='cpu'.*module.to\('cpu'\)"):
+        vk.Encoder(tiny_network().to("meta"), device="cpu", preprocess=to_tensor_32)
+    assert vk.Encoder(tiny_network(), device=torch.device("cpu"), preprocess=to_tensor_32).device == "cpu"
+
+
+@pytest.mark.parametrize("weights", ["IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1", "DEFAULT", "member"])
+def test_torchvisions_weights_go_by_name_and_by_member(weights, monkeypatch):
+    enum = torchvision.models.ResNet18_Weights
+    asked = []
+
+    def fetch(entry, **_):
+        asked.append(entry)
+        return torchvision.models.resnet18().state_dict()
+
+    monkeypatch.setattr(enum, "get_state_dict", fetch)
+    encoder = vk.Encoder("resnet18", weights=enum.IMAGENET1K_V1 if weights == "member" else weights)
+    assert asked == [enum.IMAGENET1K_V1]
+    assert encoder.weights == "ResNet18_Weights.IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "axes"),
+    [
+        ("swin_t", "features.7", (1, 2)),
+        ("convnext_tiny", "features.5.0.block.3", (1, 2)),
+        ("convnext_tiny", "features.7", (2, 3)),
+    ],
+)
+def test_channels_are_found_where_a_layer_has_them(name, layer, axes):
+    encoder = vk.Encoder(name, weights=None, layer=layer)
+    batch = torch.stack([encoder.preprocess(photo(i)) for i in range(2)])
+    seen = []
+    handle = encoder.module.get_submodule(layer).register_forward_hook(lambda _, __, out: seen.append(out.clone()))
+    ours = encoder.encode(batch)
+    maps, vectors = encoder.feature_maps(batch)
+    handle.remove()
+    np.testing.assert_allclose(ours, seen[0].mean(axes), rtol=1e-5, atol=1e-6)
+    assert encoder.dim == (1536 if layer.endswith("block.3") else 768) == vectors.shape[1]
+    expected = seen[0].permute(0, 3, 1, 2) if axes == (1, 2) else seen[0]
+    np.testing.assert_array_equal(maps, expected)
+    if axes == (1, 2):
+        with pytest.raises(MethodNotApplicableError, match=rf"gives \(h, w, c\) at '{layer}'.* Use method='occlusion'"):
+            _ = encoder.spatial_layer
+    else:
+        assert encoder.spatial_layer == layer
+
+
+def test_channels_are_found_in_oblong_and_in_undecided_shapes():
+    conv, linear, unknown = (Call("x", False, (), axis) for axis in (1, 3, None))
+    assert not channels_last((1, 64, 7, 9), (200, 266), [linear])
+    assert channels_last((1, 7, 9, 64), (200, 266), [conv])
+    assert not channels_last((1, 8, 8, 8), (64, 64), [linear, conv, unknown])
+    assert channels_last((1, 8, 8, 8), (64, 64), [conv, linear, unknown])
+    assert not channels_last((1, 8, 8, 8), (64, 64), [unknown])
+
+
+def test_a_layer_of_another_form_is_refused_in_words():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.volume, self.line, self.split = (torch.nn.Identity() for _ in range(3))
+
+        def forward(self, x):
+            self.line(x.mean((1, 2, 3)))
+            self.split(x.reshape(4 * len(x), 3, -1))
+            return self.volume(x[:, :, None]).flatten(1)
+
+    def make(layer, pool="gap"):
+        return vk.Encoder(Odd(), layer=layer, pool=pool, preprocess=to_tensor_32)
+
+    with pytest.raises(InputError, match=r"needs tokens .* 'volume' gives \(1, 3, 1, 32, 32\)"):
+        make("volume")
+    assert make("volume", "flatten").dim == 3072
+    with pytest.raises(InputError, match=r"'line' has shape \(1,\) for 1 images"):
+        make("line")
+    with pytest.raises(InputError, match=r"'split' has shape \(4, 3, 256\) for 1 images"):
+        make("split")
 
 
 @pytest.fixture
@@ -274,6 +469,18 @@ def test_the_random_baseline_tells_images_apart():
     assert ((seen[0].var((0, 2, 3)) > 0.9) & (seen[0].var((0, 2, 3)) < 1.001)).all()
     assert "calibrated on 8 images" in baseline.weights
     assert baseline.layer == plain.layer
+
+    def load(row):
+        if row < 5:
+            raise ImageReadError(f"image {row} is broken")
+        return photo(row, (96, 96))
+
+    frame = pd.DataFrame({"path": None}, index=pd.Index([str(i) for i in range(8)], name="id"))
+    broken = vk.ImageSet(list(frame.index), frame, load)
+    assert "calibrated on 3 images" in plain.randomized(broken).weights
+    with pytest.raises(InputError, match=r"none can be read: .*image 4 is broken"):
+        plain.randomized(broken.subset(range(5)))
+    assert vk.Encoder("alexnet", weights=None).randomized(broken, seed=4).weights == "random, seed 4"
     with pytest.raises(InputError, match="known only for networks by name"):
         vk.Encoder(tiny_network(), preprocess=to_tensor_32).randomized(images)
 
@@ -286,6 +493,9 @@ def test_the_card_says_what_is_applied():
     assert card["mean"] == "0.485, 0.456, 0.406"
     assert card["dimensions"] == 512
     assert card["weights"] == "random, seed 0"
+    assert card["pooling"] == "none needed: the layer gives a vector"
+    pooled = vk.Encoder("resnet18", weights=None, layer="input:layer4", pool="max")
+    assert pooled.card().loc["pooling", "value"] == "max"
     assert "layer4" in encoder.layers
     assert "resnet18" in encoder._repr_html_()
 

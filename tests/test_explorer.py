@@ -219,5 +219,5 @@ def test_a_layout_of_other_images_is_refused(embeddings):
     other = vk.Embeddings.from_frame(pd.DataFrame({"id": ["a", "b"], "embedding": [[1.0, 2.0], [2.0, 1.0]]}))
     with pytest.raises(InputError, match="layout is of other images"):
         vk.explore(embeddings, vk.project(other, method="pca"))
-    with pytest.raises(InputError, match="explore takes Embeddings, not ImageSet"):
+    with pytest.raises(InputError, match="explore takes Embeddings, not Scenes"):
         vk.explore(embeddings.images)

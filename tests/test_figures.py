@@ -1,6 +1,8 @@
 """Figures show the numbers they are given, and strangers' texts as text."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,11 +26,11 @@ def frame():
 def test_every_point_is_drawn_once_under_its_label(frame):
     figure = layout_figure(frame, "title")
     traces = {trace.name: trace for trace in figure.data}
-    assert list(traces) == ["&lt;img src=x onerror=alert(1)&gt;&lt;/script&gt;", "a", "b", "other"]
-    assert {name: (t.x[0], t.y[0]) for name, t in traces.items() if name in ("a", "b", "other")} == {
+    assert list(traces) == ["&lt;img src=x onerror=alert(1)&gt;&lt;/script&gt;", "a", "b", "no value"]
+    assert {name: (t.x[0], t.y[0]) for name, t in traces.items() if name in ("a", "b", "no value")} == {
         "a": (1, 2),
         "b": (0, 3),
-        "other": (3, 0),
+        "no value": (3, 0),
     }
     assert all(trace.type == "scattergl" for trace in figure.data)
 
@@ -53,8 +55,37 @@ def test_beyond_the_palette_the_rarest_labels_share_one_entry():
     names = [f"c{i:02d}" for i in range(25) for _ in range(30 - i)]
     frame = pd.DataFrame({"x": 0.0, "y": 0.0, "label": names}, index=map(str, range(len(names))))
     figure = layout_figure(frame, "title")
-    assert [t.name for t in figure.data] == [*(f"c{i:02d}" for i in range(20)), "other"]
+    assert [t.name for t in figure.data] == [*(f"c{i:02d}" for i in range(20)), "5 others"]
     assert len(figure.data[-1].x) == sum(30 - i for i in range(20, 25))
+
+
+def test_twenty_five_labels_have_the_colors_that_the_explorer_gives_them():
+    shared = json.loads((Path(__file__).parent / "front/labels25.json").read_text(encoding="utf-8"))
+    names = [name for name, count in shared["counts"].items() for _ in range(count)]
+    names = np.random.default_rng(0).permutation(names)
+    frame = pd.DataFrame({"x": 0.0, "y": 0.0, "label": names}, index=map(str, range(len(names))))
+    *named, others = layout_figure(frame, "title").data
+    assert [[trace.name, trace.marker.color] for trace in named] == shared["colors"]
+    assert [others.name, len(others.x)] == shared["others"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pd.array(["a", None, "b", "a"], dtype="string"), {"a": [0, 3], "b": [2], "no value": [1]}),
+        (pd.array([1, "1", 2.0, None], dtype=object), {"1": [0, 1], "2.0": [2], "no value": [3]}),
+        (pd.Categorical(["u", None, "v", "u"]), {"u": [0, 3], "v": [2], "no value": [1]}),
+        (pd.array([True, None, False, True], dtype="boolean"), {"False": [2], "True": [0, 3], "no value": [1]}),
+    ],
+)
+def test_every_point_is_drawn_once_whatever_the_column_holds(frame, values, expected):
+    figure = layout_figure(frame.assign(kind=values), "title", color="kind")
+    assert {trace.name: list(trace.x) for trace in figure.data} == expected
+
+
+def test_a_number_that_is_missing_has_no_color(frame):
+    figure = layout_figure(frame.assign(n=pd.array([1, None, 3, 4], dtype="Int64")), "title", color="n")
+    np.testing.assert_array_equal(np.asarray(figure.data[0].marker.color, float), [1, np.nan, 3, 4])
 
 
 def test_the_explorer_and_the_figures_share_one_palette():

@@ -449,6 +449,27 @@ def test_a_fingerprint_of_ones_own_is_used():
     assert images.fingerprint(-1) == "own 1"
 
 
+def test_only_images_that_are_their_files_count_as_whole_files(folder):
+    whole = ImageSet.from_folder(folder)
+    assert whole.whole_files
+    assert whole.subset([1]).whole_files
+    assert ImageSet.from_frame(whole.frame).whole_files
+    own = ImageSet(["a"], pd.DataFrame(index=[0]), paths=[str(folder / "top.png")])
+    assert own.whole_files
+    assert color_of(own[0]) == (255, 255, 255)
+    pixels = pd.DataFrame({"path": [folder / "top.png", np.zeros((4, 4)), folder / "gone.png", None]})
+    mixed = ImageSet.from_frame(pixels)
+    marked = ImageSet(["a"], pd.DataFrame(index=[0]), paths=[folder / "top.png"], fingerprint=lambda row: "own")
+    for images in (mixed, mixed.subset([0]), marked, ImageSet.from_dataset([RED])):
+        assert not images.whole_files
+    assert mixed.paths == [folder / "top.png", None, folder / "gone.png", None]
+    assert mixed.fingerprint(0) == whole.fingerprint(whole.row("top.png"))
+    assert mixed.fingerprint(1) == mixed.subset([1]).fingerprint(0)
+    for row in (2, 3):
+        with pytest.raises(ImageReadError, match=f"Image '{row}'"):
+            mixed.fingerprint(row)
+
+
 def test_the_text_form_is_short_and_says_what_is_there(folder):
     assert repr(ImageSet.from_folder(folder)) == "ImageSet: 4 images, 2 labels (dog 2, cat 1)"
     assert repr(ImageSet.from_dataset([RED])) == "ImageSet: 1 image, no labels"

@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -91,6 +92,21 @@ def test_a_vector_from_outside_finds_the_member_that_equals_it(random_set):
     assert found["similarity"][0] == pytest.approx(1, abs=1e-12)
     as_list = vk.neighbors(random_set, [float(x) for x in random_set.vectors[8]], k=2)
     assert as_list["id"].tolist() == found["id"].tolist()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, "torch"])
+def test_rows_of_an_array_of_floats_are_vectors(random_set, kind):
+    rows = random_set.vectors[[8, 3, 5]]
+    asked = torch.from_numpy(rows) if kind == "torch" else rows.astype(kind)
+    found = vk.neighbors(random_set, asked, k=1)
+    assert found["query"].tolist() == ["vector"] * 3
+    assert found["id"].tolist() == ["image-008", "image-003", "image-005"]
+
+
+def test_what_is_no_embeddings_is_refused_in_words():
+    for ask in (vk.neighbors, lambda vectors, row: vk.project(vectors)):
+        with pytest.raises(InputError, match=r"Embeddings, not ndarray: .*vk\.Embeddings\.from_frame\(table\)"):
+            ask(np.eye(4), 0)
 
 
 def test_equally_similar_images_come_in_the_order_of_the_set():

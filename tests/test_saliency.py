@@ -35,20 +35,20 @@ def coats(shared):
     return images[0], images[1]
 
 
-def by_hand(encoder, layer, a, b):
+def by_hand(encoder, layer, a, b, after):
     """Return maps (c, h, w) and vectors (c,) of both images, read with a hook of the test's own."""
     seen = []
     handle = encoder.module.get_submodule(layer).register_forward_hook(lambda _, __, out: seen.append(out.clone()))
     with torch.no_grad():
         encoder.module(torch.stack([encoder.preprocess(a), encoder.preprocess(b)]))
     handle.remove()
-    maps = seen[0].double().numpy()
+    maps = after(seen[0]).double().numpy()
     return maps[0], maps[1], maps[0].mean((1, 2)), maps[1].mean((1, 2))
 
 
-def check_contribution(encoder, layer, a, b):
+def check_contribution(encoder, layer, a, b, after=torch.clone):
     why = vk.explain_pair(encoder, a, b, method="contribution")
-    map_a, map_b, z_a, z_b = by_hand(encoder, layer, a, b)
+    map_a, map_b, z_a, z_b = by_hand(encoder, layer, a, b, after)
     norms = np.linalg.norm(z_a) * np.linalg.norm(z_b)
     positions = map_a.shape[1] * map_a.shape[2]
     for i in range(map_a.shape[1]):
@@ -78,6 +78,39 @@ def test_contribution_is_the_hand_computed_split_on_real_weights(mobilenet, coat
     check_contribution(mobilenet, "features", *coats)
 
 
+POOLINGS = {
+    "avg_pool2d": lambda x: torch.nn.functional.avg_pool2d(x, x.size(3)).view(x.size(0), -1),
+    "flattened": lambda x: x.flatten(2).mean(-1),
+    "viewed": lambda x: x.view(x.size(0), x.size(1), -1).mean(dim=2),
+    "strided": lambda x: x.to(memory_format=torch.channels_last).flatten(2).mean(2),
+    "one by one": lambda x: x.mean(3).mean(2),
+    "channels last": lambda x: x.permute(0, 2, 3, 1).mean((1, 2)),
+}
+
+
+@pytest.mark.parametrize("form", POOLINGS)
+def test_contribution_sees_the_pooling_however_it_is_written(form):
+    """The hook of `by_hand` sits on "body": its output is what is pooled."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = tiny_network()[:4]
+            self.fc = torch.nn.Linear(16, 5)
+
+        def forward(self, x):
+            return self.fc(POOLINGS[form](self.body(x)))
+
+    check_contribution(vk.Encoder(Net(), preprocess=to_tensor_32), "body", photo(1), photo(2))
+
+
+def test_contribution_on_densenet_starts_behind_its_last_relu():
+    encoder = vk.Encoder("densenet121", weights=None)
+    a, b = photo(1, (256, 256)), photo(2, (256, 256))
+    calibrate(encoder.module, torch.stack([encoder.preprocess(a), encoder.preprocess(b)]))
+    check_contribution(encoder, "features", a, b, after=torch.relu)
+
+
 def test_contribution_of_the_centered_cosine_adds_up_too(encoder, scenes):
     vectors = np.stack([encoder.embed_image(scenes[i]) for i in range(12)])
     center = vectors.mean(axis=0)
@@ -87,6 +120,12 @@ def test_contribution_of_the_centered_cosine_adds_up_too(encoder, scenes):
     assert why.similarity == pytest.approx(cosine, abs=1e-5)
     assert why.map_a.sum() == pytest.approx(cosine, abs=1e-5)
     assert why.map_b.sum() == pytest.approx(cosine, abs=1e-5)
+    embeddings = vk.Embeddings(vectors, scenes.frame[:12], provenance={"fingerprint": encoder.fingerprint})
+    by_embeddings = vk.explain_pair(encoder, scenes[0], scenes[1], center=embeddings)
+    np.testing.assert_allclose(by_embeddings.map_a, why.map_a, atol=1e-7)
+    other = vk.Encoder("scenes", weights=None)
+    with pytest.raises(InputError, match=rf"by the encoder {encoder.fingerprint}, and this encoder is"):
+        vk.explain_pair(other, scenes[0], scenes[1], center=embeddings)
     assert why.centered
     assert why.headline.startswith("centered cosine")
 
@@ -119,40 +158,43 @@ def test_a_class_token_and_a_classifier_layer_refuse_contribution_and_get_occlus
             tokens = torch.relu(self.patch(x)).flatten(2).transpose(1, 2)
             return self.head(tokens[:, 0])
 
-    for encoder in (
-        vk.Encoder(Tokens(), preprocess=to_tensor_32),
-        vk.Encoder(tiny_network(), layer="6", preprocess=to_tensor_32),
-        vk.Encoder(tiny_network(), layer="3", pool="max", preprocess=to_tensor_32),
+    unseen, other = "comes from no averaging of a known form", "is not the mean of a feature map over its positions"
+    for encoder, message in (
+        (vk.Encoder(Tokens(), preprocess=to_tensor_32), unseen),
+        (vk.Encoder(tiny_network(), layer="6", preprocess=to_tensor_32), unseen),
+        (vk.Encoder(tiny_network(), layer="3", pool="max", preprocess=to_tensor_32), other),
     ):
-        with pytest.raises(MethodNotApplicableError, match="is not the mean of a feature map over its positions"):
+        with pytest.raises(MethodNotApplicableError, match=message):
             vk.explain_pair(encoder, photo(0), photo(1), "contribution")
         why = vk.explain_pair(encoder, photo(0), photo(1))
         assert why.method == "occlusion"
-        assert "no mean over positions" in why.reason
+        assert "no mean over positions was seen" in why.reason
         assert why.residual_a is None
         assert why.matrix is None
     assert vk.explain_pair(vk.Encoder("scenes"), scenes[0], scenes[1]).method == "contribution"
 
 
-def test_occlusion_is_the_drop_of_the_true_cosine(encoder, scenes):
-    """The corner cell is covered by one window alone: its value is that window's drop, computed here by hand."""
+def test_occlusion_is_the_drop_of_the_true_cosine_averaged_over_the_windows_on_a_cell(encoder, scenes):
     a, b = scenes[5], scenes[9]
     why = vk.explain_pair(encoder, a, b, "occlusion")
-    assert why.map_a.shape == (8, 8)
     x = encoder.preprocess(a)[None]
-    z = encoder.encode(torch.stack([encoder.preprocess(a), encoder.preprocess(b)]))
-    b_unit = z[1] / np.linalg.norm(z[1])
+    z = encoder.encode(encoder.preprocess(b)[None])[0]
 
     def cosine(batch):
-        v = encoder.encode(batch)[0]
-        return v @ b_unit / np.linalg.norm(v)
+        v = encoder.encode(batch)
+        return v @ z / (np.linalg.norm(v, axis=1) * np.linalg.norm(z))
 
-    painted = x.clone()
-    painted[:, :, :16, :16] = x.mean((2, 3), keepdim=True)
-    assert why.map_a[0, 0] == pytest.approx(cosine(x) - cosine(painted), abs=1e-5)
-    painted = x.clone()
-    painted[:, :, 48:, 48:] = x.mean((2, 3), keepdim=True)
-    assert why.map_a[7, 7] == pytest.approx(cosine(x) - cosine(painted), abs=1e-5)
+    windows = [(i, j) for i in range(7) for j in range(7)]
+    painted = x.repeat(49, 1, 1, 1)
+    for image, (i, j) in zip(painted, windows, strict=True):
+        image[:, 8 * i : 8 * i + 16, 8 * j : 8 * j + 16] = x[0].mean((1, 2))[:, None, None]
+    drops = cosine(x)[0] - cosine(painted)
+    expected = np.zeros((8, 8))
+    for row, column in np.ndindex(8, 8):
+        covering = [d for d, (i, j) in zip(drops, windows, strict=True) if row - i in (0, 1) and column - j in (0, 1)]
+        expected[row, column] = np.mean(covering)
+    np.testing.assert_allclose(why.map_a, expected, atol=1e-5)
+    assert np.abs(expected).max() > 0.01
 
 
 @pytest.fixture
@@ -191,12 +233,47 @@ def test_gradcam_for_a_class_is_the_class_activation_map():
     np.testing.assert_allclose(found.map, expected, atol=1e-6)
 
 
+def test_gradcam_for_a_class_looks_at_the_last_feature_map_whatever_the_encoders_layer_is():
+    module = tiny_network()
+    early, late = (vk.Encoder(module, layer=layer, preprocess=to_tensor_32) for layer in ("1", "input:6"))
+    found = vk.explain(early, photo(6), target=1)
+    np.testing.assert_array_equal(found.map, vk.explain(late, photo(6), target=1).map)
+    assert found.map.shape == (8, 8)
+    assert found.layer == "3"
+    assert vk.explain(early, photo(6), target=np.ones(8)).layer == "1"
+    assert vk.explain(early, photo(6), target=1, method="saliency").layer == "output"
+    assert vk.explain_pair(late, photo(6), photo(7), "gradcam").layer == "3"
+    assert vk.explain_pair(late, photo(6), photo(7), "sensitivity").layer == "3"
+    assert vk.explain_pair(late, photo(6), photo(7), "occlusion").layer == "input:6"
+
+
+def test_gradcam_looks_before_a_container_whose_input_is_the_vector():
+    module = torch.nn.Sequential(tiny_network()[:4], torch.nn.Sequential(torch.nn.Conv2d(16, 4, 3)))
+    encoder = vk.Encoder(module, layer="input:1", preprocess=to_tensor_32)
+    assert encoder.spatial_layer == "0"
+    why = vk.explain_pair(encoder, photo(0), photo(1), "gradcam")
+    np.testing.assert_allclose(why.map_a, vk.explain_pair(encoder, photo(0), photo(1)).map_a, atol=1e-6)
+
+
+def test_the_matrix_of_patches_is_computed_only_when_asked_for(encoder, scenes):
+    why = vk.explain_pair(encoder, scenes[0], scenes[1], "contribution")
+    why.figure()
+    assert "matrix" not in vars(why)
+    assert why.matrix is why.matrix
+    assert why.matrix.shape == (64, 64)
+
+
 def test_explaining_a_vector_gives_the_cosine_to_it(encoder, scenes):
     target = encoder.embed_image(scenes[2])
     found = vk.explain(encoder, scenes[1], target=target, method="contribution")
     pair = vk.explain_pair(encoder, scenes[1], scenes[2], "contribution")
     assert found.value == pytest.approx(pair.similarity, abs=1e-5)
     np.testing.assert_allclose(found.map, pair.map_a, atol=1e-6)
+    tensor = torch.tensor(target, requires_grad=True)
+    np.testing.assert_array_equal(vk.explain(encoder, scenes[1], target=tensor, method="contribution").map, found.map)
+    scores = encoder.module(encoder.preprocess(scenes[1])[None])
+    of_class = vk.explain(encoder, scenes[1], target=scores.argmax())
+    assert of_class.value == pytest.approx(scores.max().item(), abs=1e-5)
 
 
 def test_many_at_once_equal_one_by_one(encoder, scenes):
@@ -290,6 +367,15 @@ def test_what_cannot_be_explained_says_so(encoder, scenes):
         vk.explain(encoder, a, target=10)
     with pytest.raises(InputError, match="target must be a finite vector of"):
         vk.explain(encoder, a, target=np.zeros(3))
+    for target in ("star", None, True):
+        with pytest.raises(InputError, match=f"must be a class index or a vector .* not {target!r}"):
+            vk.explain(encoder, a, target=target)
+    with pytest.raises(InputError, match="target must be a vector of"):
+        vk.explain(encoder, a, target=["star"])
+    with pytest.raises(InputError, match="must be a vizkit Encoder, not Sequential"):
+        vk.explain_pair(tiny_network(), a, b)
+    with pytest.raises(InputError, match="must be a vizkit Encoder, not str"):
+        vk.explain("scenes", a, target=1)
     with pytest.raises(InputError, match="zero"):
         vk.explain(encoder, a, target=np.zeros(encoder.dim))
     with pytest.raises(MethodNotApplicableError, match="contribution splits a similarity"):

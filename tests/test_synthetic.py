@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from vizkit.errors import InputError
+from vizkit.images import ImageSet
 from vizkit.scene_drawing import COLUMNS, RANGES, SHAPES, TEXTURES, coverage, outline
 from vizkit.synthetic import Scenes, data_file, scenes
 
@@ -52,6 +53,27 @@ def test_a_split_is_those_rows_of_the_whole(images, held_out):
     assert train.ids + held_out.ids == images.ids
     assert held_out.fingerprint(3) == images.fingerprint(1003)
     assert held_out[3].tobytes() == images[1003].tobytes()
+
+
+def test_a_part_of_the_scenes_still_knows_their_masks():
+    images = scenes("held-out")
+    images.frame["note"] = range(len(images))
+    part = images.subset([5, 2]).subset([1])
+    assert isinstance(part, Scenes)
+    assert part.ids == [images.ids[2]]
+    assert part.frame["note"].tolist() == [2]
+    assert part.factors(0) == images.factors(2)
+    assert part.box(0) == images.box(2)
+    assert part.fingerprint(0) == images.fingerprint(2)
+    assert part[0].tobytes() == images[2].tobytes()
+    assert len(images.subset([])) == 0
+
+
+def test_images_from_elsewhere_are_plain_images(tmp_path, held_out):
+    held_out[0].save(tmp_path / "a.png")
+    for images in (Scenes.from_folder(tmp_path), Scenes.from_dataset([held_out[0]])):
+        assert type(images) is ImageSet
+        assert images[0].tobytes() == held_out[0].tobytes()
 
 
 def test_the_first_scenes_are_the_ones_that_were_drawn_once(images):

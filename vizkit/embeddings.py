@@ -1,31 +1,20 @@
 """Images and an encoder in, vectors out: `embed`, and the `Embeddings` that map, search and studies work on."""
 
-import json
-import shutil
-import uuid
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .errors import ImageReadError, InputError, MissingEncoderError, StoreError, closest
+from .errors import ImageReadError, InputError, MissingEncoderError, closest
 from .images import ImageSet
-from .store import (
-    Cache,
-    Stamp,
-    default_cache,
-    read_manifest,
-    read_shard,
-    shards,
-    vector_column,
-    vectors_of,
-    write_manifest,
-    write_shard,
-)
+from .sources import path_text
+from .store import Cache, Missing, Stamp, default_cache, read_result, versions, write_result
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +32,9 @@ class Embeddings:
     Attributes
     ----------
     vectors
-        (n, d) float32, finite, one row an image, not normalised.
+        (n, d), finite, one row an image, not normalised. Numbers of another kind are cast to float32.
     frame
-        One row a vector; index "id" (unique strings), columns path, label and whatever else is known.
+        One row a vector; the index, unique strings, is named "id"; columns path, label and whatever else is known.
     failures
         Images that gave no vector: columns id, path, reason. No image is in both.
     images
@@ -53,12 +42,12 @@ class Embeddings:
     encoder
         The network that made the vectors, or None: map and neighbours then work, evidence cannot.
     provenance
-        How the vectors were made: encoder card, fingerprint, batch size, versions.
+        How the vectors were made: encoder card, fingerprint, kind of device, versions, batch size.
 
     Raises
     ------
     InputError
-        Shapes do not match, values are not finite, or ids are not unique.
+        Shapes do not match, values are no finite numbers, or ids are not unique strings.
     """
 
     vectors: "NDArray[np.float32]"
@@ -69,18 +58,28 @@ class Embeddings:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or len(self.vectors) != len(self.frame):
+        if not isinstance(self.frame, pd.DataFrame):
+            raise InputError(f"The frame is a {type(self.frame).__name__}; expected a DataFrame, one row a vector.")
+        vectors, index = _as_float32(self.vectors), self.frame.index
+        if vectors.ndim != 2 or len(vectors) != len(index):
             raise InputError(
-                f"vectors have shape {self.vectors.shape}, the frame {len(self.frame)} rows; "
-                "expected (n, d) vectors and n rows."
+                f"vectors have shape {vectors.shape}, the frame {len(index)} rows; expected (n, d) vectors and n rows."
             )
-        bad = np.atleast_1d(~np.isfinite(self.vectors).all(axis=1))
+        bad = np.atleast_1d(~np.isfinite(vectors).all(axis=1))
         if bad.any():
-            names = ", ".join(repr(x) for x in self.frame.index[bad][:3])
+            names = ", ".join(repr(x) for x in index[bad][:3])
             raise InputError(f"{bad.sum()} of {len(bad)} vectors hold NaN or infinity ({names}). Drop or repair them.")
-        if not self.frame.index.is_unique:
-            twice = self.frame.index[self.frame.index.duplicated()].unique()[:3]
+        if wrong := [id for id in index if not isinstance(id, str)]:
+            raise InputError(
+                f"Ids, the frame's index, are strings; {wrong[0]!r} is {type(wrong[0]).__name__}. "
+                "Convert them with frame.index.astype(str)."
+            )
+        if not index.is_unique:
+            twice = index[index.duplicated()].unique()[:3]
             raise InputError(f"ids must be unique; given more than once: {', '.join(repr(x) for x in twice)}.")
+        object.__setattr__(self, "vectors", vectors)
+        if index.name != "id":
+            object.__setattr__(self, "frame", self.frame.rename_axis(index="id"))
 
     @property
     def ids(self) -> list[str]:
@@ -98,7 +97,7 @@ class Embeddings:
             raise InputError(f"No image has the id {id!r} here.{closest(str(id), self.ids)}") from None
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, *, embedding: str = "embedding", id: str = "id") -> "Embeddings":
+    def from_frame(cls, frame: pd.DataFrame, *, embedding: str = "embedding", id: str | None = None) -> "Embeddings":
         """Take vectors that were made elsewhere.
 
         Parameters
@@ -108,7 +107,7 @@ class Embeddings:
         embedding
             Column of vectors: each a sequence of d numbers.
         id
-            Column of unique ids; without it the index is used.
+            Column of unique ids; by default "id" where there is one, else the index.
 
         Returns
         -------
@@ -118,59 +117,36 @@ class Embeddings:
         Raises
         ------
         InputError
-            The column is missing, vectors differ in length or hold NaN, or ids repeat.
+            A column is missing, vectors differ in length or hold NaN, or ids repeat.
         """
-        if embedding not in frame.columns:
-            raise InputError(
-                f"No column {embedding!r} of vectors; the table has {', '.join(map(repr, frame.columns))}. "
-                "Name it with embedding=."
-            )
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"The table was given as {type(frame).__name__}; expected a pandas DataFrame.")
+        for name, what, keyword in ((embedding, "vectors", "embedding="), (id, "ids", "id=")):
+            if name is not None and name not in frame.columns:
+                known = [str(column) for column in frame.columns]
+                raise InputError(
+                    f"No column {name!r} of {what}; the table has {', '.join(map(repr, known))}."
+                    f"{closest(str(name), known)} Name it with {keyword}"
+                )
         lengths = {np.shape(v) for v in frame[embedding]}
         if len(lengths) > 1 or any(len(shape) != 1 for shape in lengths):
             shapes = ", ".join(str(s) for s in sorted(lengths, key=str)[:4])
             raise InputError(f"Column {embedding!r} must hold vectors of one length; found shapes {shapes}.")
-        vectors = np.stack([np.asarray(v, np.float32) for v in frame[embedding]]) if len(frame) else np.zeros((0, 0))
-        ids = frame[id] if id in frame.columns else frame.index
-        meta = frame.drop(columns=[c for c in (embedding, id) if c in frame.columns]).copy()
+        vectors = np.stack([_as_float32(v) for v in frame[embedding]]) if len(frame) else np.zeros((0, 0), np.float32)
+        column = "id" if id is None and "id" in frame.columns else id
+        ids = frame.index if column is None else frame[column]
+        meta = frame.drop(columns=[embedding] if column is None else [embedding, column])
         meta.index = pd.Index([str(i) for i in ids], name="id")
-        return cls(
-            np.ascontiguousarray(vectors, np.float32),
-            meta,
-            images=_images_of(meta),
-            provenance={"source": "vectors given in a table"},
-        )
+        return cls(vectors, meta, images=_images_of(meta), provenance={"source": "vectors given in a table"})
 
     def save(self, folder: str | Path) -> Path:
         """Write everything but pixels and weights into a folder: Parquet and JSON, readable without vizkit.
 
         An earlier result in that folder is replaced, and only once the new one is complete; any other folder that is
-        not empty is refused (StoreError).
+        not empty is refused (StoreError). InputError says which column cannot be written.
         """
-        import pyarrow as pa
-
         target = Path(folder).absolute()
-        if target.exists() and (not target.is_dir() or any(target.iterdir())) and not _is_result(target):
-            raise StoreError(
-                f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
-            )
-        fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
-        fresh.mkdir(parents=True)
-        try:
-            meta = pa.Table.from_pandas(self.frame.reset_index(), preserve_index=False)
-            write_shard(fresh, meta.append_column("vector", vector_column(self.vectors)))
-            self.failures.astype(str).to_parquet(fresh / "failures.parquet", index=False)
-            write_manifest(fresh, {"kind": "result", "n": len(self), "dim": self.vectors.shape[1], **self.provenance})
-            old = None
-            if target.exists():
-                old = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.old")
-                target.rename(old)
-            fresh.rename(target)
-            if old:
-                shutil.rmtree(old)
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"The embeddings cannot be saved in {str(target)!r}: {error}") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        write_result(target, self.frame, self.vectors, self.failures, self.provenance)
         return target
 
     @classmethod
@@ -195,34 +171,29 @@ class Embeddings:
         InputError
             The encoder is not the one that made these vectors.
         """
-        import pyarrow as pa
-
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        if manifest.pop("kind", None) != "result":
-            raise StoreError(f"{str(folder)!r} is a cache, not a saved result. Point embed(cache=...) at its parent.")
-        recorded = manifest.get("fingerprint")
+        frame, vectors, failures, provenance = read_result(Path(folder))
+        recorded = provenance.get("fingerprint")
         if encoder is not None and recorded is not None and encoder.fingerprint != recorded:
             raise InputError(
                 f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}: "
                 "another network, weights, layer, pooling or preprocess. Build it as the manifest's card says."
             )
-        table = pa.concat_tables([read_shard(path) for path in shards(folder)])
-        vectors = vectors_of(table).copy()
-        if vectors.shape != (manifest.pop("n"), manifest.pop("dim")):
-            raise StoreError(
-                f"{str(folder)!r} is incomplete: {len(vectors)} vectors, the manifest counts another number."
-            )
-        frame = table.drop_columns("vector").to_pandas().set_index("id")
-        failures = pd.read_parquet(folder / "failures.parquet")
-        manifest.pop("schema")
-        return cls(vectors, frame, failures, images or _images_of(frame), encoder, manifest)
+        return cls(vectors, frame, failures, images or _images_of(frame), encoder, provenance)
 
     def __repr__(self) -> str:
         n, d = self.vectors.shape
         failed = f", {len(self.failures)} failed" if len(self.failures) else ""
         by = f", by {self.encoder.name}" if self.encoder else ""
         return f"<Embeddings: {n} vectors of {d} dimensions{by}{failed}>"
+
+
+def require_embeddings(value: Any, purpose: str) -> None:
+    """Raise InputError, beginning with the purpose, where the value is no Embeddings."""
+    if not isinstance(value, Embeddings):
+        raise InputError(
+            f"{purpose} Embeddings, not {type(value).__name__}: make them with vk.embed(images, encoder), or of "
+            "vectors of your own with vk.Embeddings.from_frame(table)."
+        )
 
 
 def require_encoder(embeddings: Embeddings, question: str) -> "Encoder":
@@ -256,7 +227,7 @@ def embed(
         The network.
     cache
         Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's
-        fingerprint and the image's content.
+        fingerprint, the kind of device, the versions of torch, torchvision and pillow, and the image's content.
     batch_size
         Images a forward pass.
     progress
@@ -265,76 +236,65 @@ def embed(
     Returns
     -------
     Embeddings
-        `vectors` (n, d) float32 in the order of `images`. Every image is in exactly one of `vectors` and `failures`.
+        `vectors` (n, d) float32 in the order of `images`. Every image is in exactly one of `vectors` and `failures`;
+        where none gave a vector, a warning says why.
 
     Raises
     ------
     InputError
-        There are no images, or `batch_size` is below 1.
+        There are no images, `encoder` is no `vizkit.Encoder`, or `batch_size` is no whole number from 1.
     StoreError
         The cache cannot be written.
     """
-    if not isinstance(images, ImageSet):
-        raise InputError(f"images must be an ImageSet, not {type(images).__name__}: use vk.ImageSet.from_folder(...).")
-    if len(images) == 0:
-        raise InputError("There are no images to embed: the ImageSet is empty.")
-    if batch_size < 1:
-        raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
-    provenance = {"fingerprint": encoder.fingerprint, "card": _plain(encoder.card()), "versions": versions()}
-    store = Cache(Path(cache) if cache else default_cache(), encoder.fingerprint, {"kind": "cache", **provenance})
+    _check(images, encoder, batch_size)
+    machinery = {"device": _device_type(encoder), "versions": versions("torch", "torchvision", "pillow")}
+    card = {"card": {str(name): str(value) for name, value in encoder.card()["value"].items()}}
+    store = Cache(Path(cache) if cache else default_cache(), encoder.fingerprint, machinery, card)
     vectors = np.full((len(images), encoder.dim), np.nan, np.float32)
     failures: dict[int, str] = {}
-    todo = _recall(images, store, vectors, failures)
+    todo = store.recall(images, vectors, failures)
     try:
         _compute(images, encoder, store, todo, vectors, failures, batch_size, progress)
     finally:
         store.flush()  # also after Ctrl-C: what is done is kept
     good = np.array([row not in failures for row in range(len(images))])
-    failed = pd.DataFrame(
-        [(images.ids[r], str(images.paths[r] or ""), reason) for r, reason in sorted(failures.items())],
-        columns=_FAILURE_COLUMNS,
-    )
-    provenance["batch_size"] = batch_size
+    if not good.any():
+        warnings.warn(
+            f"None of the {len(images)} images gave a vector; `failures` has every reason. The first: {failures[0]}",
+            stacklevel=2,
+        )
+    places = [path_text(path) if path else "" for path in images.paths]
+    failed = pd.DataFrame([(images.ids[r], places[r], failures[r]) for r in sorted(failures)], columns=_FAILURE_COLUMNS)
+    provenance = {"fingerprint": encoder.fingerprint, **machinery, **card, "batch_size": int(batch_size)}
     return Embeddings(vectors[good], images.frame[good], failed, images, encoder, provenance)
 
 
-class _Missing(NamedTuple):
-    """An image that has no stored vector."""
+def _check(images: Any, encoder: Any, batch_size: Any) -> None:
+    from .encoders import Encoder
 
-    row: int
-    key: str
-    stamp: Stamp | None
+    if not isinstance(images, ImageSet):
+        raise InputError(f"images must be an ImageSet, not {type(images).__name__}: use vk.ImageSet.from_folder(...).")
+    if not isinstance(encoder, Encoder):
+        made = repr(encoder) if isinstance(encoder, str) else "module, preprocess=..."
+        raise InputError(f"encoder must be an Encoder, not {type(encoder).__name__}: wrap it in vk.Encoder({made}).")
+    if len(images) == 0:
+        raise InputError("There are no images to embed: the ImageSet is empty.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}; expected a whole number of images, 1 or more.")
 
 
-def _recall(images: ImageSet, store: Cache, vectors: "NDArray[np.float32]", failures: dict[int, str]) -> list[_Missing]:
-    """Fill in stored vectors; return what must be computed. A file that cannot be read joins the failures."""
-    from tqdm.auto import tqdm
-
-    todo = []
-    for row in tqdm(range(len(images)), desc="look up", unit="image", delay=2, leave=False):
-        path = images.paths[row]
-        stamp = Stamp.of(path) if path else None
-        try:
-            known = store.key_of(stamp)
-            key = known or images.fingerprint(row)
-        except ImageReadError as error:
-            failures[row] = str(error)
-            continue
-        vector = store.get(key)
-        if vector is None:
-            todo.append(_Missing(row, key, stamp))
-            continue
-        vectors[row] = vector
-        if known is None and stamp is not None:
-            store.add(key, stamp, vector)  # moved or touched: remember it, so that it is not hashed again
-    return todo
+def _device_type(encoder: "Encoder") -> str:
+    """Return "cpu", "cuda", ...: vectors of one network differ in their last bits from kind to kind."""
+    if encoder.device is not None:
+        return str(encoder.device).split(":")[0]
+    return next((parameter.device.type for parameter in encoder.module.parameters()), "cpu")
 
 
 def _compute(
     images: ImageSet,
     encoder: "Encoder",
     store: Cache,
-    todo: list[_Missing],
+    todo: list[Missing],
     vectors: "NDArray[np.float32]",
     failures: dict[int, str],
     batch_size: int,
@@ -342,30 +302,29 @@ def _compute(
 ) -> None:
     from tqdm.auto import tqdm
 
-    bar = tqdm(
-        total=len(images), initial=len(images) - len(todo), desc=encoder.name, unit="image", disable=not progress
-    )
+    n = len(images)
+    bar = tqdm(total=n, initial=n - len(todo), desc=encoder.name, unit="image", disable=not progress)
     with bar, ThreadPoolExecutor(1) as pool:
-        for batch, tensors in _ahead(pool, images, encoder, _batches(todo, batch_size)):
-            fine = [(m, t) for m, t in zip(batch, tensors, strict=True) if not isinstance(t, str)]
-            failures |= {m.row: t for m, t in zip(batch, tensors, strict=True) if isinstance(t, str)}
+        for read in _ahead(pool, images, encoder, _batches(todo, batch_size)):
+            fine = [(m, t) for m, t in read if not isinstance(t, str)]
+            failures |= {m.row: t for m, t in read if isinstance(t, str)}
             if fine:
-                first = batch[0].row // batch_size * batch_size
-                size = min(batch_size, len(images) - first)
-                result = _forward(encoder, fine, first, size)
+                first = read[0][0].row // batch_size * batch_size
+                result = _forward(encoder, fine, first, min(batch_size, n - first))
                 for missing, vector in zip((m for m, _ in fine), result, strict=True):
                     if np.isfinite(vector).all():
                         vectors[missing.row] = vector
-                        store.add(missing.key, missing.stamp, vector)
+                        if missing.key is not None:
+                            store.add(missing.key, missing.stamp, vector)
                     else:
                         failures[missing.row] = f"{images.ids[missing.row]}: the network gave NaN or infinity for it."
-            bar.update(len(batch))
+            bar.update(len(read))
             if failures:
                 bar.set_postfix(failed=len(failures))
 
 
 def _forward(
-    encoder: "Encoder", fine: "list[tuple[_Missing, torch.Tensor]]", first: int, size: int
+    encoder: "Encoder", fine: "list[tuple[Missing, torch.Tensor]]", first: int, size: int
 ) -> "NDArray[np.float32]":
     """Run one batch of fixed size, every image in its own slot; the slots of stored and failed images stay zero."""
     import torch
@@ -378,68 +337,63 @@ def _forward(
     return encoder.encode(full)[slots]
 
 
-def _batches(todo: list[_Missing], batch_size: int) -> Iterator[list[_Missing]]:
-    batch: list[_Missing] = []
-    for missing in todo:
-        if batch and missing.row // batch_size != batch[0].row // batch_size:
-            yield batch
-            batch = []
-        batch.append(missing)
-    if batch:
-        yield batch
+def _batches(todo: list[Missing], batch_size: int) -> Iterator[list[Missing]]:
+    return (list(batch) for _, batch in groupby(todo, key=lambda missing: missing.row // batch_size))
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, images: ImageSet, encoder: "Encoder", batches: Iterator[list[_Missing]]
-) -> "Iterator[tuple[list[_Missing], list[torch.Tensor | str]]]":
-    """Decode the next batch while the network works on this one."""
-    waiting: list[tuple[list[_Missing], Future]] = []
+    pool: ThreadPoolExecutor, images: ImageSet, encoder: "Encoder", batches: Iterator[list[Missing]]
+) -> "Iterator[list[tuple[Missing, torch.Tensor | str]]]":
+    """Decode the next batch while the network works on this one.
+
+    One thread, and nobody else reads images meanwhile: a user's dataset may not bear two at once.
+    """
+    waiting: list[Future] = []
     for batch in batches:
-        waiting.append((batch, pool.submit(_read, images, encoder, batch)))
+        waiting.append(pool.submit(_read, images, encoder, batch))
         if len(waiting) > 1:
-            ready, future = waiting.pop(0)
-            yield ready, future.result()
-    for ready, future in waiting:
-        yield ready, future.result()
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()
 
 
-def _read(images: ImageSet, encoder: "Encoder", batch: list[_Missing]) -> "list[torch.Tensor | str]":
+def _read(images: ImageSet, encoder: "Encoder", batch: list[Missing]) -> "list[tuple[Missing, torch.Tensor | str]]":
     """Return a tensor (3, h, w) an image, or the reason why there is none."""
-    results: list[torch.Tensor | str] = []
+    results: list[tuple[Missing, torch.Tensor | str]] = []
     for missing in batch:
         try:
             image = images[missing.row]
         except ImageReadError as error:
-            results.append(str(error))
+            results.append((missing, str(error)))
             continue
+        path = images.paths[missing.row]
+        if missing.stamp and path and Stamp.of(path) != missing.stamp:
+            missing = missing._replace(key=None)  # the file is no longer the one that was hashed
         try:
-            results.append(encoder.preprocess(image))
+            results.append((missing, encoder.preprocess(image)))
         except Exception as error:  # a user's callable may raise anything; one image must not stop the run
-            results.append(f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}")
+            reason = f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}"
+            results.append((missing, reason))
     return results
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide what a vector is."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("vizkit", "torch", "torchvision", "pillow", "numpy")}
-
-
-def _plain(card: pd.DataFrame) -> dict[str, str]:
-    return {str(k): str(v) for k, v in card["value"].items()}
-
-
-def _is_result(folder: Path) -> bool:
+def _as_float32(vectors: Any) -> "NDArray[np.float32]":
+    """Return numbers as float32 in C order; what float32 cannot hold becomes infinity."""
     try:
-        return json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("kind") == "result"
-    except (OSError, ValueError, AttributeError):
-        return False
+        array = np.asarray(vectors)
+        if array.dtype.kind in "biufO":
+            with np.errstate(over="ignore"):
+                return np.asarray(array, np.float32, order="C")
+        found = str(array.dtype)
+    except (TypeError, ValueError, RuntimeError) as error:  # a RuntimeError: a tensor on a GPU, or with gradients
+        found = f"{type(vectors).__name__} ({error})"
+    raise InputError(f"Vectors are given as {found}; expected real numbers, d in each row: an array (n, d).")
 
 
 def _images_of(frame: pd.DataFrame) -> ImageSet | None:
     """Return the images that a frame's paths point at, or None where no file is there."""
     if "path" not in frame.columns:
         return None
-    there = np.array([isinstance(p, str) and Path(p).is_file() for p in frame["path"]], bool)
-    return ImageSet.from_frame(frame[there]) if there.any() else None
+    there = frame[[isinstance(p, str) and Path(p).is_file() for p in frame["path"]]]
+    # The index holds the ids; a column called "id" would be taken before it.
+    return ImageSet.from_frame(there.drop(columns="id", errors="ignore")) if len(there) else None

@@ -1,23 +1,41 @@
 """The encoder: a network, one of its layers, a pooling and a preprocess, which together turn an image into a vector."""
 
 import hashlib
+import os
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .capture import INPUT, averaged_maps, calibrate, evaluating, find_layer, tapped, trace
-from .errors import InputError, LayerNotFoundError, MethodNotApplicableError
+from .capture import (
+    INPUT,
+    Call,
+    averaged_maps,
+    batch_norms,
+    calibrate,
+    calls_before,
+    channels_last,
+    default_layer,
+    evaluating,
+    find_layer,
+    last_map,
+    tapped,
+    trace,
+)
+from .errors import ImageReadError, InputError, LayerNotFoundError, MethodNotApplicableError
+from .fingerprints import attribute_hashes, code_hash, drawn_images, preprocess_hash, state_hash
 from .images import ImageSet, as_image
-from .networks import code_hash, load_network, state_hash
+from .networks import load_network, place
+from .preprocess import described, named, normalization
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor, nn
+    from torchvision.models import WeightsEnum
 
 _POOLS = ("gap", "max", "cls", "flatten")
 # How far the mean of a feature map may be from the vector, relative to the vector's norm, to count as the same thing.
@@ -35,19 +53,23 @@ class Encoder:
         or any `torch.nn.Module` that takes a float32 batch (n, 3, h, w). A module is used as it is and never changed:
         its training flags come back after every call.
     weights
-        For a network by name: "DEFAULT" (the newest that torchvision offers), None (random, from `seed`) or a
-        checkpoint file (a state dict as .pth, .pt, .th or .safetensors; read without running code).
+        For a network by name: "DEFAULT" (the newest that torchvision offers), another of torchvision's ("IMAGENET1K_V1"
+        or ResNet50_Weights.IMAGENET1K_V1), None (random, from `seed`) or a checkpoint file (a state dict as .pth, .pt,
+        .th or .safetensors; read without running code).
     layer
         Name of a submodule, whose output is taken, or "input:NAME" for what goes into it. By default the vector before
         the classifier: the input of the last Linear that runs, or the last feature map where there is no Linear.
     pool
         How a feature map (c, h, w) or tokens (t, c) become a vector: "gap" (mean over positions), "max", "cls" (first
-        token) or "flatten". A layer that already gives a vector is not pooled.
+        token) or "flatten". A layer that already gives a vector is not pooled. Maps (h, w, c), as inside Swin, are
+        known by their shape: positions have the proportions of the input.
     preprocess
-        From an upright RGB PIL image to a float32 tensor (3, h, w). By default what torchvision gives with the weights
-        (with a checkpoint file or random weights: what it gives with IMAGENET1K_V1). A module needs it said.
+        From an upright RGB PIL image to a float32 tensor (3, h, w); or a name that changes values and keeps the
+        geometry: "imagenet", "[0,1]", "[-1,1]" or "grayscale". By default what torchvision gives with the weights (with
+        a checkpoint file or random weights: what it gives with IMAGENET1K_V1). A module needs it said.
     device
-        "cpu", "cuda", "mps": where the network runs.
+        "cpu", "cuda", "cuda:1", "mps": where the network runs. By default the CPU for a network by name, and where its
+        parameters are for a module.
     seed
         Of the random weights.
 
@@ -61,48 +83,52 @@ class Encoder:
         self,
         network: "str | nn.Module",
         *,
-        weights: str | Path | None = "DEFAULT",
+        weights: "str | os.PathLike[str] | WeightsEnum | None" = "DEFAULT",
         layer: str | None = None,
         pool: str = "gap",
-        preprocess: "Callable[[Image.Image], Tensor] | None" = None,
-        device: str = "cpu",
+        preprocess: "str | Callable[[Image.Image], Tensor] | None" = None,
+        device: "str | torch.device | None" = None,
         seed: int = 0,
     ) -> None:
         if pool not in _POOLS:
             raise InputError(f"pool must be one of {', '.join(map(repr, _POOLS))}, not {pool!r}.")
         self._take_network(network, weights, preprocess, seed)
         self.pool = pool
-        self.device = device
+        self.device = place(self.module, device, move=isinstance(network, str))
         self.seed = seed
-        if isinstance(network, str):
-            self.module.to(device)
+        before = attribute_hashes(self.module)
         probe = self._probe_preprocess()
-        self._calls = self._trace(probe)
-        self.layer: str = layer or self._default_layer()
+        self._calls: list[Call] = self._trace(probe)
+        self.layer: str = layer or default_layer(self._calls, self.name)
         self._part = find_layer(self.module, self.layer, self._calls)
-        self.input_shape: tuple[int, ...] = tuple(probe.shape)
-        self.dim: int = int(self.encode(probe[None]).shape[1])
+        self._take_shape(probe)
+        after = attribute_hashes(self.module)
+        # What a forward pass writes onto the module (counters, kept activations) does not define it.
+        self._written = {name for name in before | after if before.get(name) != after.get(name)}
 
-    def _take_network(self, network: "str | nn.Module", weights: str | Path | None, preprocess: Any, seed: int) -> None:
+    def _take_network(self, network: "str | nn.Module", weights: Any, preprocess: Any, seed: int) -> None:
         import torch
 
         if isinstance(network, str):
             built = load_network(network, weights, seed)
             self.name, self.module, self.weights = network, built.module, built.weights
-            self._preprocess = preprocess or built.preprocess
-            self.transforms = "given by the user" if preprocess else built.transforms
+            self._preprocess, self.transforms = built.preprocess, built.transforms
         elif isinstance(network, torch.nn.Module):
-            if weights != "DEFAULT":
+            if not (isinstance(weights, str) and weights == "DEFAULT"):
                 raise InputError("weights= goes with a network's name; load them into a module before passing it.")
             if preprocess is None:
                 raise InputError(
                     f"How does an image become the input of this {type(network).__name__}? Give preprocess=, a "
-                    "callable from a PIL image to a float tensor (3, h, w): a torchvision Compose, for example."
+                    "callable from a PIL image to a float tensor (3, h, w), or a name: 'imagenet', '[0,1]', '[-1,1]'."
                 )
             self.name, self.module, self.weights = type(network).__name__, network, "as given"
-            self._preprocess, self.transforms = preprocess, "given by the user"
+            self._preprocess: Any = None
         else:
             raise InputError(f"network must be a name or a torch.nn.Module, not {type(network).__name__}.")
+        if isinstance(preprocess, str):
+            self._preprocess, self.transforms = named(preprocess, self._preprocess), f"{preprocess}, by name"
+        elif preprocess is not None:
+            self._preprocess, self.transforms = preprocess, "given by the user"
 
     @property
     def layers(self) -> list[str]:
@@ -110,11 +136,17 @@ class Encoder:
         names = [c.name for c in self._calls]
         return [name for name in names if names.count(name) == 1]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """16 hex digits over weights, the network's code, layer, pooling and what the preprocess does."""
+        """16 hex digits over weights, code and attributes of the network, layer, pooling, and what the preprocess does.
+
+        Computed anew each time, for the module is the user's and may have been trained on.
+        """
+        found = attribute_hashes(self.module)
+        attributes = [f"{name} {found[name]}" for name in sorted(found) if name not in self._written]
         digest = hashlib.sha256()
-        for part in (state_hash(self.module), code_hash(self.module), self.layer, self.pool, self._preprocess_hash):
+        parts = (state_hash(self.module), code_hash(self.module), *attributes, self.layer, self.pool)
+        for part in (*parts, preprocess_hash(self.preprocess)):
             digest.update(f"{part}|".encode())
         return digest.hexdigest()[:16]
 
@@ -141,7 +173,7 @@ class Encoder:
         stretched to it, image by image.
         """
         x = tensor.detach().cpu().float().numpy()
-        mean, std = self._normalization
+        mean, std = normalization(self._preprocess)
         if mean is not None:
             x = x * np.reshape(std, (-1, 1, 1)) + np.reshape(mean, (-1, 1, 1))
         elif x.min() < 0 or x.max() > 1:
@@ -151,11 +183,7 @@ class Encoder:
 
     def vectors(self, batch: "Tensor") -> "Tensor":
         """Return the vectors (n, d) of a preprocessed batch (n, 3, h, w), with gradients where they are enabled."""
-        with evaluating(self.module), tapped(self._part, self.layer) as seen:
-            self.module(batch.to(self.device))
-        if not seen:
-            raise LayerNotFoundError(f"The layer {self.layer!r} did not run for this input.")
-        return self._pooled(seen[-1])
+        return self._pooled(self._tap(batch))
 
     def encode(self, batch: "Tensor") -> "NDArray[np.float32]":
         """Return the vectors (n, d) float32 of a preprocessed batch (n, 3, h, w)."""
@@ -188,31 +216,40 @@ class Encoder:
                 error = (maps.mean(dim=(2, 3)) - vectors).norm(dim=1)
                 if bool((error <= _EXACT * vectors.norm(dim=1) + 1e-30).all()):
                     return maps, vectors
+        why = "is not the mean of a feature map over its positions"
+        if not candidates:
+            why = "comes from no averaging of a known form over a feature map"
         raise MethodNotApplicableError(
-            f"The vector of {self.name} at {self.layer!r} (pool {self.pool!r}) is not the mean of a feature map over "
-            "its positions, so it cannot be split into contributions of patches. Use method='occlusion', or a layer "
-            "that is averaged."
+            f"The vector of {self.name} at {self.layer!r} (pool {self.pool!r}) {why}, so it cannot be split into "
+            "contributions of patches. Use method='occlusion', or a layer that is averaged."
         )
 
-    @cached_property
+    @property
     def spatial_layer(self) -> str:
-        """The last layer that still gives a feature map (c, h, w) with more than one position: where Grad-CAM looks."""
-        names = [c.name for c in self._calls]
-        wanted = self.layer.removeprefix(INPUT)
-        until = names.index(wanted) + (0 if self.layer.startswith(INPUT) else 1)
-        for call in reversed(self._calls[:until]):
-            if len(call.shape) == 4 and call.shape[2] * call.shape[3] > 1 and names.count(call.name) == 1:
-                return call.name
-        raise MethodNotApplicableError(
-            f"{self.name} has no feature map (c, h, w) before {self.layer!r}, so Grad-CAM has nothing to weigh. "
-            "Use method='occlusion'."
-        )
+        """The last layer up to the vector that gives maps (c, h, w) of several positions: where Grad-CAM looks."""
+        return self._last_map(calls_before(self._calls, self.layer), f"before {self.layer!r}")
+
+    @property
+    def last_spatial_layer(self) -> str:
+        """The last such layer of the whole network, whatever `layer` is: where Grad-CAM looks for a class."""
+        return self._last_map(self._calls, "in it")
+
+    def _last_map(self, calls: list[Call], where: str) -> str:
+        once = [c.name for c in self._calls].count
+        found = last_map([c for c in calls if once(c.name) == 1], self.input_shape[1:])
+        if found is None:
+            why = f"has no feature map (c, h, w) {where}, so Grad-CAM has nothing to weigh"
+        elif found.channels == 3:
+            why = f"gives (h, w, c) at {found.name!r}, its last feature map {where}, and Grad-CAM weighs (c, h, w)"
+        else:
+            return found.name
+        raise MethodNotApplicableError(f"{self.name} {why}. Use method='occlusion'.")
 
     def randomized(self, images: ImageSet, *, seed: int = 0) -> "Encoder":
         """Return the same encoder with random weights: the baseline beside every score of this network.
 
-        BatchNorm gets its statistics from up to 64 of the images. As initialised, some networks give every image nearly
-        the same vector, and then any two of them agree.
+        BatchNorm gets its statistics from up to 64 of the images that can be read. As initialised, some networks give
+        every image nearly the same vector, and then any two of them agree.
 
         Parameters
         ----------
@@ -224,7 +261,7 @@ class Encoder:
         Raises
         ------
         InputError
-            The network was given as a module, so how it is initialised is not known.
+            The network was given as a module, so how it is initialised is not known; or no image can be read.
         """
         if self.weights == "as given":
             raise InputError("Random weights are known only for networks by name; build the module anew and wrap it.")
@@ -239,29 +276,24 @@ class Encoder:
             device=self.device,
             seed=seed,
         )
-        rows = np.unique(np.linspace(0, len(images) - 1, _CALIBRATION).round().astype(int))
-        calibrate(twin.module, torch.stack([twin.preprocess(images[row]) for row in rows]).to(self.device))
-        twin.weights += f", BatchNorm calibrated on {len(rows)} images"
+        if batch_norms(twin.module):
+            batch = _readable(twin, images)
+            calibrate(twin.module, torch.stack(batch).to(twin.device))
+            twin.weights += f", BatchNorm calibrated on {len(batch)} images"
         return twin
 
     def card(self) -> pd.DataFrame:
         """Return what turns an image into a vector here: one row a property, column "value"."""
-        mean, std = self._normalization
-        steps = self._preprocess
         rows = {
             "network": self.name,
             "weights": self.weights,
             "weights hash": state_hash(self.module),
             "layer": f"{self.layer}" + (" (what goes into it)" if self.layer.startswith(INPUT) else ""),
-            "pooling": self.pool if self._pools else "none needed: the layer gives a vector",
+            "pooling": self.pool if len(self._shape) > 2 else "none needed: the layer gives a vector",
             "dimensions": self.dim,
             "preprocess": self.transforms,
-            "resize": _said(steps, "resize_size"),
-            "crop": _said(steps, "crop_size"),
-            "interpolation": getattr(getattr(steps, "interpolation", None), "value", "as the preprocess says"),
+            **described(self._preprocess),
             "input": f"{' x '.join(map(str, self.input_shape))}, RGB, float32",
-            "mean": "as the preprocess says" if mean is None else ", ".join(f"{v:.3g}" for v in mean),
-            "std": "as the preprocess says" if std is None else ", ".join(f"{v:.3g}" for v in std),
             "device": self.device,
             "precision": str(next((p.dtype for p in self.module.parameters()), "none")).removeprefix("torch."),
             "fingerprint": self.fingerprint,
@@ -274,19 +306,28 @@ class Encoder:
     def _repr_html_(self) -> str:
         return self.card().to_html(header=False)  # pandas escapes the values
 
-    @property
-    def _pools(self) -> bool:
-        shapes = {c.name: c.shape for c in self._calls}
-        return not self.layer.startswith(INPUT) and len(shapes[self.layer]) > 2
+    def _take_shape(self, probe: "Tensor") -> None:
+        """Find out what the layer gives: its shape, where its channels are, and the vector's dimensions."""
+        import torch
 
-    @property
-    def _normalization(self) -> tuple[Any, Any]:
-        """Mean and std (3,) where the preprocess names them: torchvision's presets, or a Compose with a Normalize."""
-        steps: list[Any] = [self._preprocess, *getattr(self._preprocess, "transforms", [])]
-        for step in steps:
-            if getattr(step, "mean", None) is not None and getattr(step, "std", None) is not None:
-                return np.asarray(step.mean, float), np.asarray(step.std, float)
-        return None, None
+        with torch.inference_mode():
+            x = self._tap(probe[None])
+            self._shape = tuple(x.shape)
+            before = calls_before(self._calls, self.layer)
+            self._channels_last = x.ndim == 4 and channels_last(self._shape, self.input_shape[1:], before)
+            self.dim: int = int(self._pooled(x).shape[1])
+
+    def _tap(self, batch: "Tensor") -> "Tensor":
+        with evaluating(self.module), tapped(self._part, self.layer) as seen:
+            self.module(batch.to(self.device))
+        if not seen:
+            raise LayerNotFoundError(f"The layer {self.layer!r} did not run for this input, or has no tensor there.")
+        if seen[-1].ndim < 2 or len(seen[-1]) != len(batch):
+            raise InputError(
+                f"The layer {self.layer!r} has shape {tuple(seen[-1].shape)} for {len(batch)} images: expected one "
+                "vector (d,), tokens (t, c) or feature map (c, h, w) an image. Choose another layer."
+            )
+        return seen[-1]
 
     def _pooled(self, x: "Tensor") -> "Tensor":
         if x.ndim == 2:
@@ -297,20 +338,13 @@ class Encoder:
             if x.ndim != 3:
                 raise InputError(f"pool='cls' needs tokens (n, t, c); {self.layer!r} gives {tuple(x.shape)}.")
             return x[:, 0]
-        positions = (2, 3) if x.ndim == 4 else (1,)  # (n, c, h, w), or tokens (n, t, c)
+        if x.ndim > 4:
+            raise InputError(
+                f"pool={self.pool!r} needs tokens (n, t, c) or maps (n, c, h, w); {self.layer!r} gives "
+                f"{tuple(x.shape)}. Take pool='flatten', or another layer."
+            )
+        positions = (1,) if x.ndim == 3 else (1, 2) if self._channels_last else (2, 3)
         return x.mean(dim=positions) if self.pool == "gap" else x.amax(dim=positions)
-
-    def _default_layer(self) -> str:
-        linear = [c.name for c in self._calls if c.linear]
-        if linear:
-            return INPUT + linear[-1]
-        names = [c.name for c in self._calls]
-        maps = [c.name for c in self._calls if len(c.shape) == 4 and names.count(c.name) == 1]
-        if self.name.startswith("squeezenet"):
-            return "features"  # its classifier is a convolution, so the last map would be the class scores
-        if not maps:
-            raise LayerNotFoundError(f"{self.name} has no Linear and no feature map: name a layer with layer=.")
-        return maps[-1]
 
     def _trace(self, probe: "Tensor") -> list:
         try:
@@ -322,31 +356,29 @@ class Encoder:
             ) from error
 
     def _probe_preprocess(self) -> "Tensor":
-        """Run the preprocess on a drawn test image twice: it must work, and give the same both times."""
+        """Run the preprocess on drawn images: it must work, give the same twice, and always one size."""
         import torch
 
-        image = _test_image()
+        image, other = drawn_images()
         first, second = self.preprocess(image), self.preprocess(image)
         if not torch.equal(first, second):
             raise InputError(
                 "preprocess gives two different tensors for one image. Leave random augmentation out: "
                 "a vector must not depend on chance."
             )
-        shape = f"{tuple(first.shape)}".encode()
-        self._preprocess_hash = hashlib.sha256(shape + first.numpy().tobytes()).hexdigest()[:16]
+        self.input_shape: tuple[int, ...] = tuple(first.shape)
+        self.preprocess(other)  # of another size: what comes out must not be
         return first
 
 
-def _test_image() -> "Image.Image":
-    """Return a drawn image, 341 x 256: ramps plus fine checks, so that every resize and scaling leaves its mark."""
-    from PIL import Image
-
-    y, x = np.mgrid[0:256, 0:341]
-    check = ((x // 3 + y // 5) % 2) * 60
-    pixels = np.stack([x * 255 / 340 * 0.7 + check, y * 0.9, 255 - (x + y) * 255 / 595], axis=2)
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def _said(steps: Any, name: str) -> str:
-    value = getattr(steps, name, None)
-    return "as the preprocess says" if value is None else ", ".join(map(str, value)) + " pixels"
+def _readable(encoder: Encoder, images: ImageSet) -> "list[Tensor]":
+    """Return preprocessed images, spread over the set; those that cannot be read are left out."""
+    found, reason = [], "there are none"
+    for row in np.unique(np.linspace(0, max(len(images) - 1, 0), min(_CALIBRATION, len(images))).astype(int)):
+        try:
+            found.append(encoder.preprocess(images[row]))
+        except ImageReadError as error:
+            reason = str(error)
+    if not found:
+        raise InputError(f"BatchNorm needs images to be calibrated on, and none can be read: {reason}")
+    return found

@@ -1,6 +1,7 @@
 """What an explanation is: maps on one image or on two, in a unit, with their sum check and their words."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,10 @@ class Evidence(_Drawn):
         (h, w) float32 on the method's own grid over what the network saw, in `unit`.
     value
         What was explained: the logit of a class, or the cosine to a vector.
-    method, target, unit, layer, encoder
+    method, target, unit, encoder
         In words. `method` can be given as `method=` again.
+    layer
+        Where the map lives for Grad-CAM; else the layer whose vector was explained, "output" for a class.
     seen
         (H, W, 3) uint8: what the network saw.
     residual
@@ -87,9 +90,9 @@ class PairEvidence(_Drawn):
     ----------
     map_a, map_b
         (h, w) float32 on the method's own grid over what the network saw of a and of b, in `unit`.
-    matrix
-        (patches of a, patches of b) float32: the share of the similarity that each pair of patches carries, patches in
-        row-major order; None where the method has no such split.
+    patches
+        (d, patches) float32 of a and of b, in row-major order, each adding up to its image's vector at length 1; None
+        where the method has no such split.
     similarity
         Cosine of the two vectors, after `centered` was taken off where it is True.
     method
@@ -104,8 +107,10 @@ class PairEvidence(_Drawn):
         Whether a mean vector was taken off both vectors first.
     seen_a, seen_b
         (H, W, 3) uint8: what the network saw.
-    layer, encoder
-        In words.
+    layer
+        Where the maps live for Grad-CAM and sensitivity; else the layer whose vectors are compared.
+    encoder
+        Its name.
     reason
         Why this method was taken.
     trust
@@ -116,7 +121,7 @@ class PairEvidence(_Drawn):
 
     map_a: "NDArray[np.float32]"
     map_b: "NDArray[np.float32]"
-    matrix: "NDArray[np.float32] | None"
+    patches: "tuple[NDArray[np.float32], NDArray[np.float32]] | None"
     similarity: float
     method: Any
     unit: str
@@ -131,6 +136,14 @@ class PairEvidence(_Drawn):
     reason: str
     trust: str
     seconds: float
+
+    @cached_property
+    def matrix(self) -> "NDArray[np.float32] | None":
+        """The share of the similarity that each pair of patches carries, (patches of a, patches of b) float32.
+
+        None where the method has no such split. Computed when first asked for: maps of 112 x 112 make it 600 MB.
+        """
+        return None if self.patches is None else self.patches[0].T @ self.patches[1]
 
     @property
     def signed(self) -> bool:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-# The explorer's colours (widgets/static/colors.js says how they were chosen): a label has one colour everywhere.
+# The explorer's colours (widgets/static/colors.js says how they were chosen), given out by the same rule: a label of
+# one column has one colour everywhere.
 PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#841830", "#48f0c0", "#243c9c", "#6c84f0",
     "#84546c", "#a83c00", "#d8d860", "#90c084", "#84d8fc", "#78186c", "#30ccc0", "#846c54", "#d8843c", "#3054b4",
@@ -60,12 +61,12 @@ def layout_figure(frame: pd.DataFrame, title: str, color: str | None = None) -> 
     figure = go.Figure()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         bar = {"title": {"text": html.escape(_title(color))}, "thickness": 12, "outlinewidth": 0}
-        marker = {"color": values.to_numpy(), "colorscale": _SEQUENTIAL, "colorbar": bar}
+        numbers = values.to_numpy(np.float64, na_value=np.nan)
+        marker = {"color": numbers, "colorscale": _SEQUENTIAL, "colorbar": bar}
         figure.add_trace(_points(frame, texts, marker, ""))
     else:
-        for name, hue in _categories(values):
-            chosen = _chosen(values, name, hue)
-            figure.add_trace(_points(frame[chosen], texts[chosen], {"color": hue}, name))
+        for name, hue, rows in _categories(values):
+            figure.add_trace(_points(frame.iloc[rows], texts[rows], {"color": hue}, name))
     figure.update_layout(
         template="plotly_white", font=_FONT, width=760, height=560, margin={"l": 10, "r": 10, "t": 40, "b": 10},
         title={"text": html.escape(title), "font": {"size": 13}}, legend={"itemsizing": "constant"},
@@ -174,22 +175,24 @@ def _points(frame: pd.DataFrame, texts: "NDArray[np.object_]", marker: dict[str,
     )  # fmt: skip
 
 
-def _categories(values: pd.Series) -> list[tuple[str, str]]:
-    """Return (name, colour) for the most frequent values; beyond the palette they share one entry, "other"."""
-    names = [str(v) for v in values.value_counts().index]
-    shown = sorted(names[: len(PALETTE)])
-    entries = list(zip(shown, PALETTE, strict=False))
-    if len(names) > len(PALETTE) or values.isna().any():
-        entries.append(("other", _OTHER))
+def _categories(values: pd.Series) -> list[tuple[str, str, list[int]]]:
+    """Return (name, colour, rows) of every entry of the legend; each row is in one of them.
+
+    The most frequent names, as many as there are colours, take these in the order of the names; all others are one gray
+    entry, and so are rows without a value.
+    """
+    rows: dict[str, list[int]] = {}
+    missing = []
+    for row, (value, gone) in enumerate(zip(values, values.isna(), strict=True)):
+        (missing if gone else rows.setdefault(str(value), [])).append(row)
+    ranked = sorted(rows, key=lambda name: (-len(rows[name]), name))
+    named, others = sorted(ranked[: len(PALETTE)]), ranked[len(PALETTE) :]
+    entries = [(name, hue, rows[name]) for name, hue in zip(named, PALETTE, strict=False)]
+    if others:
+        entries.append((f"{len(others)} others", _OTHER, [row for name in others for row in rows[name]]))
+    if missing:
+        entries.append(("no value", _OTHER, missing))
     return entries
-
-
-def _chosen(values: pd.Series, name: str, hue: str) -> "NDArray[np.bool_]":
-    texts = values.map(lambda v: None if pd.isna(v) else str(v))
-    if hue == _OTHER:
-        named = {n for n, h in _categories(values) if h != _OTHER}
-        return np.array([t not in named for t in texts], bool)
-    return np.array([t == name for t in texts], bool)
 
 
 def _hover_texts(frame: pd.DataFrame) -> "NDArray[np.object_]":

@@ -47,12 +47,13 @@ class ImageSet:
     frame
         One row an image, in the order of `ids`; columns `path` and `label` are added where they are missing.
     load
-        Takes a row and returns its image, upright RGB.
+        Takes a row and returns its image, upright RGB. Without it an image is the whole file of `paths`.
     paths
         The file behind each row, or None where there is none.
     fingerprint
-        Takes a row and returns a hex hash of what defines its image. By default the hash of the file's bytes, or of the
-        decoded pixels where there is no file.
+        Takes a row and returns a hex hash of what defines its image: vectors are stored by it. By default the hash of
+        the file's bytes, or without files that of the pixels; where `load` makes images out of files, such as crops,
+        it must be given.
 
     Attributes
     ----------
@@ -61,27 +62,31 @@ class ImageSet:
         Index `id`, equal to `ids`; columns `path` and `label` (both object columns of str or None, whatever the labels
         were before) and all further columns.
     paths : list of Path or None
+    whole_files : bool
+        Whether every image is its file and nothing else, read by vizkit itself: it may then be read in many threads.
 
     Raises
     ------
     InputError
-        Ids that are not unique strings, or lengths that differ.
+        Ids that are not unique strings, lengths that differ, or `load` with `paths` and without `fingerprint`.
     """
 
     def __init__(
         self,
         ids: Sequence[str],
         frame: pd.DataFrame,
-        load: Callable[[int], Image.Image],
+        load: Callable[[int], Image.Image] | None = None,
         *,
-        paths: Sequence[Path | None] | None = None,
+        paths: Sequence[str | Path | None] | None = None,
         fingerprint: Callable[[int], str] | None = None,
     ) -> None:
         self.ids = list(ids)
         self._rows = {id: row for row, id in enumerate(self.ids)}
-        self.paths: list[Path | None] = [None] * len(self.ids) if paths is None else list(paths)
-        self._load = load
+        files = [None] * len(self.ids) if paths is None else [Path(path) if path else None for path in paths]
+        self.paths: list[Path | None] = files
+        self._load = load or (lambda row: _from_cell(files[row]))
         self._fingerprint = fingerprint
+        self.whole_files = load is None and fingerprint is None
         if wrong := [id for id in self.ids if not isinstance(id, str)]:
             raise InputError(f"Ids are strings; {wrong[0]!r} is {type(wrong[0]).__name__}. Convert them with str.")
         if len(self._rows) < len(self.ids):
@@ -90,6 +95,11 @@ class ImageSet:
             raise InputError(
                 f"{len(self.ids)} ids, {len(frame)} rows in the frame and {len(self.paths)} paths; expected "
                 "one of each for every image."
+            )
+        if load is not None and fingerprint is None and any(self.paths):
+            raise InputError(
+                "load= and paths= were given without fingerprint=, and a file alone does not say what `load` makes of "
+                "it. Give fingerprint=, a function of the row; or leave load= out where an image is its whole file."
             )
         self.frame = frame.set_axis(pd.Index(self.ids, name="id", dtype=object), axis=0)
         if "path" not in frame:
@@ -100,8 +110,8 @@ class ImageSet:
 
     # ------------------------------------------------------------------ where images come from
 
-    @classmethod
-    def from_folder(cls, folder: str | os.PathLike[str], *, recursive: bool = True) -> "ImageSet":
+    @staticmethod
+    def from_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> "ImageSet":
         """List the images in a folder.
 
         Every file that is an image by its suffix is listed, sorted by id; other files and hidden ones are passed over.
@@ -139,11 +149,10 @@ class ImageSet:
         ids = [path_text(file.relative_to(top)) for file in files]
         labels = [id.split("/", 1)[0] if "/" in id else None for id in ids]
         frame = pd.DataFrame({"label": pd.Series(labels, dtype=object)})
-        return cls(ids, frame, lambda row: read_image(files[row]), paths=files)
+        return ImageSet(ids, frame, paths=files)
 
-    @classmethod
+    @staticmethod
     def from_frame(
-        cls,
         df: pd.DataFrame,
         image: str = "path",
         label: str = "label",
@@ -193,14 +202,19 @@ class ImageSet:
         if any(paths):
             texts = [None if path is None else path_text(path) for path in paths]
             frame = frame.assign(path=_objects(texts, frame.index))
-        if any(path is None and not is_missing(x) for path, x in zip(paths, sources, strict=True)):
+        pixels = any(path is None and not is_missing(x) for path, x in zip(paths, sources, strict=True))
+        if pixels:
             frame = frame.drop(columns=image, errors="ignore")
         if label in df.columns:
             frame = frame.assign(label=df[label])
-        return cls(ids, frame, lambda row: _from_cell(sources[row]), paths=paths)
+        if not pixels:
+            return ImageSet(ids, frame, paths=paths)
+        images = ImageSet(ids, frame, lambda row: _from_cell(sources[row]))
+        images.paths = paths  # a whole file or pixels, row by row: the hash by default is right for both
+        return images
 
-    @classmethod
-    def from_dataset(cls, dataset: Any) -> "ImageSet":
+    @staticmethod
+    def from_dataset(dataset: Any) -> "ImageSet":
         """Take the images of a torchvision dataset, or of anything with a length whose items are (image, target).
 
         Parameters
@@ -230,7 +244,7 @@ class ImageSet:
                 "(image, target), as torchvision's datasets are. A folder goes to ImageSet.from_folder."
             )
         if f"{type(dataset).__module__}.{type(dataset).__name__}" == "torch.utils.data.dataset.Subset":
-            return cls.from_dataset(dataset.dataset).subset(dataset.indices)
+            return ImageSet.from_dataset(dataset.dataset).subset(dataset.indices)
         files = dataset_files(dataset)
         root = Path(getattr(dataset, "root", ".") or ".").absolute()
         ids = [str(row) for row in range(len(dataset))]
@@ -238,8 +252,8 @@ class ImageSet:
             ids = [path_text(file.relative_to(root) if file.is_relative_to(root) else file) for file in files]
         frame = pd.DataFrame({"label": pd.Series(dataset_labels(dataset), dtype=object)})
         if files is not None and shows_its_files(dataset):
-            return cls(ids, frame, lambda row: read_image(files[row]), paths=files)
-        return cls(ids, frame, lambda row: as_image(image_of(dataset[row])))
+            return ImageSet(ids, frame, paths=files)
+        return ImageSet(ids, frame, lambda row: as_image(image_of(dataset[row])))
 
     def subset(self, rows_or_ids: Iterable[int | str] | slice) -> "ImageSet":
         """Return some of the images, in the order asked for.
@@ -254,24 +268,27 @@ class ImageSet:
         InputError
             An unknown id, a row twice, or a mask of another length.
         """
-        if isinstance(rows_or_ids, slice):
-            rows = list(range(len(self)))[rows_or_ids]
-        elif isinstance(rows_or_ids, str):
-            rows = [self.row(rows_or_ids)]
-        else:
-            wanted = list(rows_or_ids)
-            if wanted and all(isinstance(x, bool | np.bool_) for x in wanted):
-                if len(wanted) != len(self):
-                    raise InputError(f"A mask of {len(wanted)} values for {len(self)} images; expected one each.")
-                wanted = np.flatnonzero(wanted).tolist()
-            rows = [self.row(x) if isinstance(x, str) else self._position(x) for x in wanted]
+        rows = self._positions(rows_or_ids)
+        whole = self.whole_files
         return ImageSet(
             [self.ids[row] for row in rows],
             self.frame.iloc[rows],
-            lambda row: self._load(rows[row]),
+            None if whole else (lambda row: self._load(rows[row])),
             paths=[self.paths[row] for row in rows],
-            fingerprint=lambda row: self.fingerprint(rows[row]),
+            fingerprint=None if whole else (lambda row: self.fingerprint(rows[row])),
         )
+
+    def _positions(self, rows_or_ids: Iterable[int | str] | slice) -> list[int]:
+        if isinstance(rows_or_ids, slice):
+            return list(range(len(self)))[rows_or_ids]
+        if isinstance(rows_or_ids, str):
+            return [self.row(rows_or_ids)]
+        wanted = list(rows_or_ids)
+        if wanted and all(isinstance(x, bool | np.bool_) for x in wanted):
+            if len(wanted) != len(self):
+                raise InputError(f"A mask of {len(wanted)} values for {len(self)} images; expected one each.")
+            wanted = np.flatnonzero(wanted).tolist()
+        return [self.row(x) if isinstance(x, str) else self._position(x) for x in wanted]
 
     # ------------------------------------------------------------------ what one can ask
 

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from .embeddings import Embeddings, require_encoder
+from .embeddings import Embeddings, require_embeddings, require_encoder
 from .errors import InputError, closest
 from .nearest import METRICS, Metric, NearestRows
 
@@ -100,6 +100,7 @@ def neighbor_graph(embeddings: Embeddings, k: int = 15, *, metric: Metric = "cos
 
 def nearest_rows(embeddings: Embeddings, metric: Metric = "cosine") -> NearestRows:
     """Return the exact search among the vectors, prepared once for each embeddings object and metric."""
+    require_embeddings(embeddings, "Neighbours are searched among")
     if metric not in METRICS:
         raise InputError(f"No metric {metric!r}. Choose {' or '.join(map(repr, METRICS))}.")
     if len(embeddings.vectors) == 0:
@@ -118,9 +119,9 @@ def neighbors(embeddings: Embeddings, query: Any, k: int = 12) -> pd.DataFrame:
     embeddings
         The images to search among.
     query
-        An id, a row, an image (PIL, path or array (h, w, 3) or (h, w)), a float vector (d,), or a list of these. A
-        member of the set is left out of its own neighbours by its id, never by its value: a copy of it is found, with
-        similarity 1.
+        An id, a row, an image (PIL, path or array (h, w, 3) or (h, w)), a float vector (d,), or a list of these; an
+        array (m, d) of floats is m vectors. A member of the set is left out of its own neighbours by its id, never by
+        its value: a copy of it is found, with similarity 1.
     k
         Neighbours a query, 1 or more; where there are fewer, all of them.
 
@@ -142,7 +143,8 @@ def neighbors(embeddings: Embeddings, query: Any, k: int = 12) -> pd.DataFrame:
     """
     searcher = nearest_rows(embeddings)
     k = _count(k, "k")
-    queries = [_resolve(embeddings, q) for q in (query if _is_several(query) else [query])]
+    d = embeddings.vectors.shape[1]
+    queries = [_resolve(embeddings, q) for q in (query if _is_several(query, d) else [query])]
     if not queries:
         raise InputError("The list of queries is empty; give ids, rows, images or vectors.")
     rows, scores = searcher.search(np.stack([q.vector for q in queries]), k + 1, progress=True)
@@ -217,17 +219,24 @@ def _of_image(embeddings: Embeddings, image: Any) -> "NDArray[np.float32]":
 
 def _is_vector(query: Any) -> bool:
     """Tell a vector, 1-d floats, from a list of queries."""
-    if hasattr(query, "detach"):
-        return query.ndim == 1 and query.is_floating_point()
-    if isinstance(query, np.ndarray | pd.Series):
-        return query.ndim == 1 and query.dtype.kind == "f"
+    if hasattr(query, "dtype"):
+        return query.ndim == 1 and _is_float(query)
     return isinstance(query, list | tuple) and len(query) > 0 and all(isinstance(x, float | np.floating) for x in query)
 
 
-def _is_several(query: Any) -> bool:
+def _is_several(query: Any, d: int) -> bool:
+    if getattr(query, "ndim", 0) == 2 and _is_float(query) and query.shape[1] == d:
+        return True  # rows of vectors; an image as wide as vectors are long goes in as uint8 or PIL
     if isinstance(query, np.ndarray):
         return query.ndim == 1 and query.dtype.kind in "OUT"  # ids
     return isinstance(query, list | tuple | pd.Index | pd.Series) and not _is_vector(query)
+
+
+def _is_float(array: Any) -> bool:
+    """Whether an array or a tensor holds floats."""
+    if hasattr(array, "detach"):  # a torch tensor, known without importing torch
+        return array.is_floating_point()
+    return isinstance(array, np.ndarray | pd.Series) and array.dtype.kind == "f"
 
 
 def _checked(embeddings: Embeddings, vector: Any) -> "NDArray[np.float32]":

@@ -1,17 +1,17 @@
 """Networks by name: build one, find its weights, and the preprocess that comes with them."""
 
-import hashlib
-import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelNotFoundError, WeightsError, closest
+from .errors import InputError, ModelNotFoundError, WeightsError, closest
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torchvision.models import WeightsEnum
 
 StateDict = dict[str, "torch.Tensor"]
 
@@ -44,7 +44,7 @@ class Network:
     transforms: str
 
 
-def load_network(name: str, weights: str | Path | None, seed: int) -> Network:
+def load_network(name: str, weights: "str | os.PathLike[str] | WeightsEnum | None", seed: int) -> Network:
     """Build a network by name.
 
     Parameters
@@ -52,7 +52,8 @@ def load_network(name: str, weights: str | Path | None, seed: int) -> Network:
     name
         "scenes" (the embedded default) or a torchvision classification network.
     weights
-        "DEFAULT", None (random, from `seed`), or a checkpoint file.
+        "DEFAULT", another name of torchvision's like "IMAGENET1K_V1" or its enum member, None (random, from `seed`), or
+        a checkpoint file.
     seed
         Of the random weights; PyTorch's global random state is left as it was.
 
@@ -62,7 +63,16 @@ def load_network(name: str, weights: str | Path | None, seed: int) -> Network:
         No network of that name.
     WeightsError
         Weights cannot be found, fetched, read, or do not fit.
+    InputError
+        `weights` is something else.
     """
+    from torchvision.models import WeightsEnum
+
+    if weights is not None and not isinstance(weights, (str, os.PathLike, WeightsEnum)):
+        raise InputError(
+            f"weights must be 'DEFAULT', a name or member of torchvision's weights, None (random) or the path of a "
+            f"checkpoint, not {weights!r}."
+        )
     if name == "scenes":
         return _scenes(weights, seed)
     import torchvision.models as zoo
@@ -78,13 +88,76 @@ def load_network(name: str, weights: str | Path | None, seed: int) -> Network:
     if weights is None:
         module = _seeded(lambda: zoo.get_model(name, weights=None, **_builder_options(name)), seed)
         return Network(module.eval(), v1.transforms(), f"random, seed {seed}", f"{v1}")
-    if weights == "DEFAULT":
-        default = entries.DEFAULT
-        state = _fetch(name, default)
-        return Network(_filled(name, state, f"{default}"), default.transforms(), f"{default}", f"{default}")
-    path = Path(weights)
-    module = _filled(name, read_checkpoint(path), f"checkpoint {str(path)!r}")
+    entry = _entry(name, entries, weights)
+    if entry is not None:
+        state = _fetch(name, entry)
+        module = _seeded(lambda: _filled(name, state, f"{entry}"), seed)
+        return Network(module, entry.transforms(), f"{entry}", f"{entry}")
+    path = Path(str(weights))
+    state = read_checkpoint(path)
+    module = _seeded(lambda: _filled(name, state, f"checkpoint {str(path)!r}"), seed)
     return Network(module, v1.transforms(), f"file {path.name}", f"{v1} (what the builder gives these weights)")
+
+
+def _entry(name: str, entries: Any, weights: Any) -> "WeightsEnum | None":
+    """Return torchvision's weights of this network that are meant, or None for a checkpoint file."""
+    from torchvision.models import WeightsEnum
+
+    if isinstance(weights, WeightsEnum):
+        if weights in entries:
+            return weights
+        raise WeightsError(f"{weights} are weights of another network; {name} has {', '.join(map(str, entries))}.")
+    known = entries.__members__
+    wanted = str(weights).removeprefix(f"{entries.__name__}.")
+    if wanted in known:
+        return known[wanted]
+    if Path(weights).suffix or Path(weights).exists():
+        return None
+    raise WeightsError(
+        f"{name} has no weights {str(weights)!r}, and no such file is here.{closest(wanted, known)} weights= takes "
+        f"{', '.join(map(repr, known))}, None (random) or the path of a checkpoint."
+    )
+
+
+def place(module: "nn.Module", device: Any, *, move: bool) -> str:
+    """Return the device that a module runs on, in words.
+
+    Parameters
+    ----------
+    module
+        The network.
+    device
+        None: where its parameters are.
+    move
+        Whether the module may be moved there.
+
+    Raises
+    ------
+    InputError
+        There is no such device here, or the module lies on another and may not be moved.
+    """
+    import torch
+
+    tensor = next(module.parameters(), next(module.buffers(), None))
+    lies = torch.device("cpu") if tensor is None else tensor.device
+    if device is None:
+        return str(lies)
+    try:
+        probe = torch.zeros(1, device=device)
+        probe.cpu()  # the "meta" device, which holds no data, fails here
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # by kind of device
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise InputError(f"There is no device {device!r} here; there is {', '.join(map(repr, here))}.") from error
+    wanted = probe.device
+    if move:
+        module.to(wanted)
+    elif tensor is not None and lies != wanted:
+        raise InputError(
+            f"The module lies on {str(lies)!r}, and device={str(wanted)!r}: a module is used as it is, so move it "
+            f"first with module.to({str(wanted)!r}), or leave device= out."
+        )
+    return str(wanted)
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
@@ -135,32 +208,7 @@ def read_checkpoint(path: str | Path) -> StateDict:
     return content
 
 
-def state_hash(module: "nn.Module") -> str:
-    """Return 16 hex digits of SHA-256 over names, shapes, types and bytes of all parameters and buffers."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        flat = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}|{tuple(flat.shape)}|{flat.dtype}|".encode())
-        digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def code_hash(module: "nn.Module") -> str:
-    """Return 16 hex digits over what the module's classes do, so that a rewritten forward is another network."""
-    digest = hashlib.sha256(str(module).encode())
-    for kind in sorted({type(m) for m in module.modules()}, key=lambda k: (k.__module__, k.__qualname__)):
-        digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
-        if not kind.__module__.startswith(("torch.", "torchvision.")):
-            try:
-                digest.update(inspect.getsource(kind).encode())
-            except (OSError, TypeError):  # typed into an interpreter: no source to read
-                digest.update(kind.forward.__code__.co_code)  # ty: ignore[missing-attribute]
-    return digest.hexdigest()[:16]
-
-
-def _scenes(weights: str | Path | None, seed: int) -> Network:
+def _scenes(weights: Any, seed: int) -> Network:
     from torchvision.transforms._presets import ImageClassification
 
     from .scene_network import SCENE_MEAN, SCENE_STD, scene_network
@@ -169,6 +217,8 @@ def _scenes(weights: str | Path | None, seed: int) -> Network:
     preprocess = ImageClassification(
         crop_size=SCENE_SIZE, resize_size=SCENE_SIZE, mean=tuple(SCENE_MEAN), std=tuple(SCENE_STD)
     )
+    if weights is not None and not isinstance(weights, (str, os.PathLike)):
+        raise WeightsError(f"{weights} are weights of another network; scenes takes 'DEFAULT', None or a file.")
     module = _seeded(scene_network, seed)
     if weights is None:
         return Network(module.eval(), preprocess, f"random, seed {seed}", "of the embedded scenes")
@@ -181,7 +231,7 @@ def _seeded(build: "Callable[[], nn.Module]", seed: int) -> "nn.Module":
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would set every GPU's too
         return build()
 
 

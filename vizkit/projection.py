@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from .embeddings import Embeddings
+from .embeddings import Embeddings, require_embeddings
 from .errors import InputError, closest
 from .figures import layout_figure
 from .knn import Graph, beside, nearest_rows, neighbor_graph
 from .nearest import METRICS, Metric
+from .store import versions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -138,6 +139,7 @@ def project(
     ----------
     McInnes, Healy and Melville, UMAP: Uniform Manifold Approximation and Projection, arXiv:1802.03426.
     """
+    require_embeddings(embeddings, "A map is made of")
     _check(embeddings, n_neighbors, min_dist, seed)
     _choose("metric", metric, METRICS)
     _choose("method", method, METHODS)
@@ -158,7 +160,7 @@ def project(
         "metric": metric,
         "seed": int(seed),
         "k": min(int(n_neighbors), n - 1),
-        "versions": _versions(),
+        "versions": versions("vizkit", "umap-learn", "scikit-learn", "numba", "numpy"),
     }
     return Layout(xy, kept, beside(frame, embeddings.frame), provenance)
 
@@ -302,9 +304,3 @@ def _nearest_on_map(xy: "NDArray[np.float32]", k: int) -> "NDArray[np.int64]":
     own = rows == np.arange(n)[:, None]
     own[~own.any(axis=1), -1] = True  # more than k points lie on this one: one of them goes in its stead
     return rows[~own].reshape(n, k).astype(np.int64)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("vizkit", "umap-learn", "scikit-learn", "numba", "numpy")}

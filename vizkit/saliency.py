@@ -1,16 +1,25 @@
-"""Why: saliency on one image (`explain`), and evidence on both images for their similarity (`explain_pair`).
+"""Why: saliency on one image (`explain`), and evidence on both images for their similarity (`explain_pair`)."""
 
-Contribution is vizkit's own; every other method is Captum's, given the right function to explain.
-"""
-
+import operator
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .attribution import (
+    FORWARD,
+    NOTHING,
+    Map,
+    attribute,
+    class_target,
+    layer_of,
+    number,
+    residual,
+    unit_of,
+    vector_target,
+)
 from .embeddings import Embeddings
 from .encoders import Encoder
 from .errors import InputError, MethodNotApplicableError
@@ -18,7 +27,6 @@ from .evidence import NOT_MEASURED, Evidence, PairEvidence, method_name
 from .images import as_image
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
@@ -26,41 +34,12 @@ if TYPE_CHECKING:
 PAIR_METHODS = ("contribution", "occlusion", "gradcam", "sensitivity")
 METHODS = ("gradcam", "integrated_gradients", "occlusion", "saliency", "contribution")
 
-_GRID = 8  # occlusion: cells a side; windows are two cells wide and move by one
-_IG_STEPS = 50
-_FORWARD = 16  # images a forward pass
-_NOTHING = 1e-6  # of a vector's norm: what rounding leaves when a vector is taken off itself
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is explained: a number for every image of a batch.
-
-    `value(x)` takes a preprocessed batch (n, 3, h, w) and returns (n,). `held(x)` is the same with the vector's norm
-    held constant in the gradient; for a class they are one.
-    """
-
-    name: str
-    unit: str
-    value: "Callable[[Tensor], Tensor]"
-    held: "Callable[[Tensor], Tensor]"
-    direction: "NDArray[np.float64] | None" = None  # (d,), length 1, for a cosine
-
-
-@dataclass(frozen=True)
-class _Map:
-    """One map (h, w) float32, with what its method knows about the sum."""
-
-    values: "NDArray[np.float32]"
-    baseline: float | None = None
-    adds_up: bool = False
-
 
 def explain(
     encoder: Encoder,
     image: "Image.Image | str | Path | NDArray[Any]",
     *,
-    target: "int | NDArray[Any] | torch.Tensor",
+    target: "int | NDArray[Any] | Tensor",
     method: str | Callable[..., Any] = "gradcam",
 ) -> Evidence:
     """Show what in one image a class score, or the similarity to a vector, rests on.
@@ -72,10 +51,12 @@ def explain(
     image
         PIL image, path, or array (h, w, 3) uint8 or float in [0, 1].
     target
-        A class index into the network's own output, or a vector (d,): then the cosine to it is explained.
+        A class index into the network's own output, whatever the encoder's layer is, or a vector (d,): then the cosine
+        to it is explained.
     method
         "gradcam" (Selvaraju et al. 2017, eq. 1 and 2 without the final ReLU, so that evidence against stays visible;
-        Captum's LayerGradCam at the last feature map; for a vector with the norm held, see `explain_pair`),
+        Captum's LayerGradCam at the last feature map: of the network for a class, up to the vector for a vector, and
+        then with the norm held, see `explain_pair`),
         "integrated_gradients" (Sundararajan et al. 2017; from the image's own mean colour, 50 steps),
         "occlusion" (Zeiler and Fergus 2014; see `explain_pair`), "saliency" (Simonyan et al. 2014: largest absolute
         gradient over colours, per unit of preprocessed input), "contribution" (for a vector; see `explain_pair`), or a
@@ -92,22 +73,24 @@ def explain(
     MethodNotApplicableError
         The method would be wrong on this network.
     """
+    _check_encoder(encoder)
     _check_method(method, METHODS)
     start = time.perf_counter()
     x = encoder.preprocess(as_image(image))[None]
-    if isinstance(target, (int, np.integer)):
+    index = _class_index(target)
+    if index is not None:
         if method == "contribution":
             raise MethodNotApplicableError(
                 "contribution splits a similarity, not a class score: give a vector as target, or method='gradcam'."
             )
-        what = _class_target(encoder, x, int(target))
+        what = class_target(encoder, x, index)
     else:
-        what = _vector_target(encoder, _as_vector(target, encoder.dim, "target"), None)
-    found = _attribute(encoder, what, x, method)
-    value = _number(what, x)
+        what = vector_target(encoder, _as_vector(target, encoder.dim, "target"), None)
+    found = attribute(encoder, what, x, method)
+    value = number(what, x)
     return Evidence(
-        found.values, value, method, what.name, _unit_of(method, what.unit), encoder.layer, encoder.name,
-        encoder.seen(x[0]), _residual(found, value), found.baseline, time.perf_counter() - start,
+        found.values, value, method, what.name, unit_of(method, what.unit), layer_of(method, what), encoder.name,
+        encoder.seen(x[0]), residual(found, value), found.baseline, time.perf_counter() - start,
     )  # fmt: skip
 
 
@@ -134,16 +117,18 @@ def explain_pair(
         "occlusion": how much the true cosine drops when a window of 2 x 2 cells on an 8 x 8 grid is painted in the
         image's mean colour, averaged over the windows that cover a cell (Captum's Occlusion). It says what the cosine
         depends on.
-        "gradcam": Captum's LayerGradCam at the last feature map with |z| held constant in the gradient; at a pooled
-        layer it equals contribution.
-        "sensitivity": the same with the plain cosine, whose gradient along z is zero: its map adds up to 0 at a pooled
-        layer, and says where a change would turn the vector, not what makes the similarity up.
+        "gradcam": Captum's LayerGradCam at the last feature map with |z| held constant in the gradient; it equals
+        contribution only where the averaged map is a module's output. In DenseNet it is not: its last ReLU is a
+        function, and Grad-CAM reads before it.
+        "sensitivity": the same with the plain cosine, whose gradient along z is zero: its map adds up to 0 where
+        the map is averaged, and says where a change would turn the vector, not what makes the similarity up.
         A callable (f, x) -> (h, w): f gives the similarity (n,) to the other image of a preprocessed batch, x is the
         preprocessed image (1, 3, h, w); it is called once for each side.
         None: contribution where it is exact, else occlusion; `reason` says which and why.
     center
         Explain the centered cosine: a mean vector (d,), or the Embeddings whose mean is taken off both vectors first.
-        Random pairs have a raw cosine far above 0; the centered one is sharper and equally exact.
+        Random pairs have a raw cosine far above 0; the centered one is sharper and equally exact. Embeddings must be
+        those of this encoder.
 
     Returns
     -------
@@ -152,7 +137,8 @@ def explain_pair(
     Raises
     ------
     InputError
-        An image cannot be used, the method is unknown, or a vector is zero, so that there is no cosine.
+        An image cannot be used, the method is unknown, a vector is zero, so that there is no cosine, or the center
+        belongs to another encoder.
     MethodNotApplicableError
         The method would be wrong on this network.
     """
@@ -175,6 +161,7 @@ def explain_many(
     import torch
     from tqdm.auto import tqdm
 
+    _check_encoder(encoder)
     if method is not None:
         _check_method(method, PAIR_METHODS)
     mean = _center(center, encoder)
@@ -186,35 +173,39 @@ def explain_many(
     chosen, reason = (method, "chosen by the caller") if method is not None else _default(maps)
     centered = vectors - mean
     norms = np.linalg.norm(centered, axis=1)
-    if (norms <= _NOTHING * np.linalg.norm(vectors, axis=1)).any():
+    if (norms <= NOTHING * np.linalg.norm(vectors, axis=1)).any():
         raise InputError("A vector is zero (or equals the center), so it has no cosine to anything.")
     units = centered / norms[:, None]
     shared = (time.perf_counter() - start) / max(len(others), 1)
     results = []
+    query_patches = _patches(maps[0], centered[0], mean) if maps is not None and chosen == "contribution" else None
     for j in tqdm(range(1, len(x)), desc=method_name(chosen), unit="pair", delay=2, leave=False):
         start = time.perf_counter()
         similarity = float(units[0] @ units[j])
-        if chosen == "contribution" and maps is not None:
-            in_a, in_b, matrix = _contribution(maps[0], maps[j], centered[0], centered[j], mean)
+        to_query, to_other = (vector_target(encoder, vectors[i], mean) for i in (0, j))
+        if maps is not None and query_patches is not None:
+            patches = (query_patches, _patches(maps[j], centered[j], mean))
+            in_a = _share(patches[0], units[j], maps[0].shape[1:])
+            in_b = _share(patches[1], units[0], maps[j].shape[1:])
         else:
-            in_a = _attribute(encoder, _vector_target(encoder, vectors[j], mean), x[:1], chosen)
-            in_b = _attribute(encoder, _vector_target(encoder, vectors[0], mean), x[j : j + 1], chosen)
-            matrix = None
+            patches = None
+            in_a = attribute(encoder, to_other, x[:1], chosen)
+            in_b = attribute(encoder, to_query, x[j : j + 1], chosen)
         results.append(
             PairEvidence(
                 map_a=in_a.values,
                 map_b=in_b.values,
-                matrix=matrix,
+                patches=patches,
                 similarity=similarity,
                 method=chosen,
-                unit=_unit_of(chosen, "points of cosine"),
-                residual_a=_residual(in_a, similarity),
-                residual_b=_residual(in_b, similarity),
+                unit=unit_of(chosen, "points of cosine"),
+                residual_a=residual(in_a, similarity),
+                residual_b=residual(in_b, similarity),
                 baseline_similarity=None,
                 centered=center is not None,
                 seen_a=encoder.seen(x[0]),
                 seen_b=encoder.seen(x[j]),
-                layer=encoder.layer,
+                layer=layer_of(chosen, to_query),
                 encoder=encoder.name,
                 reason=reason,
                 trust=NOT_MEASURED,
@@ -226,15 +217,15 @@ def explain_many(
 
 def _maps_and_vectors(
     encoder: Encoder, x: "Tensor"
-) -> "tuple[list[NDArray[np.float64]] | None, NDArray[np.float64], MethodNotApplicableError | None]":
+) -> "tuple[list[NDArray[np.float32]] | None, NDArray[np.float64], MethodNotApplicableError | None]":
     """Return every image's feature map (d, h, w) where that is exact (else None and the refusal), and the vectors."""
     maps, vectors, refusal = [], [], None
-    for start in range(0, len(x), _FORWARD):
-        batch = x[start : start + _FORWARD]
+    for start in range(0, len(x), FORWARD):
+        batch = x[start : start + FORWARD]
         if refusal is None:
             try:
                 m, v = encoder.feature_maps(batch)
-                maps.extend(m.cpu().numpy().astype(np.float64))
+                maps.extend(m.cpu().numpy())
                 vectors.extend(v.cpu().numpy().astype(np.float64))
                 continue
             except MethodNotApplicableError as error:
@@ -248,161 +239,44 @@ def default_method(encoder: Encoder, image: "Image.Image | str | Path | NDArray[
     return _default(_maps_and_vectors(encoder, encoder.preprocess(as_image(image))[None])[0])
 
 
-def _default(maps: "list[NDArray[np.float64]] | None") -> tuple[str, str]:
+def _default(maps: "list[NDArray[np.float32]] | None") -> tuple[str, str]:
     if maps is None:
-        return "occlusion", "contribution is not defined here: the vector is no mean over positions"
+        return "occlusion", "contribution is not exact here: no mean over positions was seen that gives the vector"
     h, w = maps[0].shape[1:]
     return "contribution", f"exact here: the vector is the mean of a feature map of {h} x {w}"
 
 
-def _contribution(
-    map_a: "NDArray[np.float64]",
-    map_b: "NDArray[np.float64]",
-    a: "NDArray[np.float64]",
-    b: "NDArray[np.float64]",
-    mean: "NDArray[np.float64]",
-) -> "tuple[_Map, _Map, NDArray[np.float32]]":
-    """Split cos(a, b) over patches; maps (d, h, w) whose means are a + mean and b + mean."""
-    patches_a = map_a.reshape(len(mean), -1) - mean[:, None]
-    patches_b = map_b.reshape(len(mean), -1) - mean[:, None]
-    norm = np.linalg.norm(a) * np.linalg.norm(b)
-    in_a = (b @ patches_a) / (patches_a.shape[1] * norm)
-    in_b = (a @ patches_b) / (patches_b.shape[1] * norm)
-    matrix = (patches_a.T @ patches_b) / (patches_a.shape[1] * patches_b.shape[1] * norm)
-    return (
-        _Map(in_a.reshape(map_a.shape[1:]).astype(np.float32), adds_up=True),
-        _Map(in_b.reshape(map_b.shape[1:]).astype(np.float32), adds_up=True),
-        matrix.astype(np.float32),
-    )
+def _patches(
+    maps: "NDArray[np.float32]", centered: "NDArray[np.float64]", mean: "NDArray[np.float64]"
+) -> "NDArray[np.float32]":
+    """Return a map (d, h, w) whose mean is `centered + mean` as patches (d, hw) whose sum is `centered`, length 1."""
+    patches = maps.reshape(len(mean), -1) - mean[:, None]
+    return (patches / (patches.shape[1] * np.linalg.norm(centered))).astype(np.float32)
 
 
-def _attribute(encoder: Encoder, target: _Target, x: "Tensor", method: str | Callable[..., Any]) -> _Map:
-    """Run one method on one preprocessed image (1, 3, h, w)."""
-    if callable(method):
-        values = np.asarray(method(target.value, x.clone()), np.float32)
-        if values.ndim != 2 or not np.isfinite(values).all():
-            raise InputError(
-                f"The method {method_name(method)!r} must return finite values (h, w); it gave shape {values.shape}."
-            )
-        return _Map(values)
-    if method == "contribution":
-        return _contribution_to_target(encoder, target, x)
-    return {
-        "gradcam": lambda: _gradcam(encoder, target.held, x),
-        "sensitivity": lambda: _gradcam(encoder, target.value, x),
-        "occlusion": lambda: _occlusion(encoder, target, x),
-        "integrated_gradients": lambda: _integrated_gradients(target, x),
-        "saliency": lambda: _saliency(target, x),
-    }[method]()
+def _share(patches: "NDArray[np.float32]", unit: "NDArray[np.float64]", shape: tuple[int, ...]) -> Map:
+    """Split the cosine to a vector of length 1 over patches (d, hw)."""
+    return Map((unit @ patches.astype(np.float64)).reshape(shape).astype(np.float32), adds_up=True)
 
 
-def _contribution_to_target(encoder: Encoder, target: _Target, x: "Tensor") -> _Map:
-    maps, vectors = encoder.feature_maps(x)
-    z = vectors[0].double().cpu().numpy()
-    values = np.tensordot(np.asarray(target.direction), maps[0].double().cpu().numpy(), axes=1)
-    return _Map((values / (values.size * np.linalg.norm(z))).astype(np.float32), adds_up=True)
-
-
-def _gradcam(encoder: Encoder, value: "Callable[[Tensor], Tensor]", x: "Tensor") -> _Map:
-    from captum.attr import LayerGradCam
-
-    layer = encoder.module.get_submodule(encoder.spatial_layer)
-    found = LayerGradCam(value, layer).attribute(_leaf(x).to(encoder.device), relu_attributions=False)
-    return _Map(_numpy(found)[0, 0])
-
-
-def _occlusion(encoder: Encoder, target: _Target, x: "Tensor") -> _Map:
-    import torch
-    from captum.attr import Occlusion
-
-    h, w = x.shape[2:]
-    step_h, step_w = -(-h // _GRID), -(-w // _GRID)
-    with torch.no_grad():
-        found = Occlusion(target.value).attribute(
-            x,
-            sliding_window_shapes=(x.shape[1], min(2 * step_h, h), min(2 * step_w, w)),
-            strides=(x.shape[1], step_h, step_w),
-            baselines=_plain_image(x),
-            perturbations_per_eval=_FORWARD,
+def _check_encoder(encoder: Any) -> None:
+    if not isinstance(encoder, Encoder):
+        raise InputError(
+            f"The first argument must be a vizkit Encoder, not {type(encoder).__name__}: "
+            "wrap a network with vk.Encoder(network, preprocess=...)."
         )
-    # Windows cover whole cells, so the map is constant on each: one value a cell is all there is.
-    rows = np.minimum(np.arange(0, h, step_h) + step_h // 2, h - 1)
-    columns = np.minimum(np.arange(0, w, step_w) + step_w // 2, w - 1)
-    return _Map(_numpy(found)[0, 0][np.ix_(rows, columns)])
 
 
-def _integrated_gradients(target: _Target, x: "Tensor") -> _Map:
-    from captum.attr import IntegratedGradients
-
-    baseline = _plain_image(x)
-    found = IntegratedGradients(target.value).attribute(
-        _leaf(x), baselines=baseline, n_steps=_IG_STEPS, internal_batch_size=_FORWARD
-    )
-    return _Map(_numpy(found)[0].sum(axis=0), baseline=_number(target, baseline), adds_up=True)
-
-
-def _saliency(target: _Target, x: "Tensor") -> _Map:
-    from captum.attr import Saliency
-
-    return _Map(_numpy(Saliency(target.value).attribute(_leaf(x), abs=True))[0].max(axis=0))
-
-
-def _leaf(x: "Tensor") -> "Tensor":
-    """Return a copy that gradients can be taken for, as Captum wants it."""
-    return x.clone().requires_grad_()
-
-
-def _plain_image(x: "Tensor") -> "Tensor":
-    """Return an image of the same mean colour: neutral under any preprocess, unlike zeros."""
-    return x.mean(dim=(2, 3), keepdim=True).expand_as(x).contiguous()
-
-
-def _vector_target(encoder: Encoder, vector: "NDArray[np.float64]", mean: "NDArray[np.float64] | None") -> _Target:
-    """Explain the cosine to a vector (d,), after taking `mean` (d,) off both."""
-    import torch
-
-    mean = np.zeros(encoder.dim) if mean is None else mean
-    norm = np.linalg.norm(vector - mean)
-    if norm <= _NOTHING * np.linalg.norm(vector):
-        raise InputError("The target vector is zero (or equals the center), so nothing has a cosine to it.")
-    direction = (vector - mean) / norm
-    unit = torch.as_tensor(direction, dtype=torch.float32, device=encoder.device)
-    offset = torch.as_tensor(mean, dtype=torch.float32, device=encoder.device)
-
-    def value(x: "Tensor", *, hold: bool = False) -> "Tensor":
-        z = encoder.vectors(x).float() - offset
-        norms = z.norm(dim=1)
-        return (z @ unit) / (norms.detach() if hold else norms)
-
-    return _Target("the given vector", "points of cosine", value, lambda x: value(x, hold=True), direction)
-
-
-def _class_target(encoder: Encoder, x: "Tensor", index: int) -> _Target:
-    from .capture import evaluating
-
-    def value(x: "Tensor") -> "Tensor":
-        with evaluating(encoder.module):
-            return encoder.module(x.to(encoder.device))[:, index]
-
-    with evaluating(encoder.module):
-        scores = encoder.module(x.to(encoder.device))
-    if getattr(scores, "ndim", 0) != 2 or not 0 <= index < scores.shape[1]:
-        shape = tuple(getattr(scores, "shape", ()))
-        raise InputError(f"target={index} is no class of {encoder.name}, whose output has shape {shape}.")
-    return _Target(f"class {index}", "logit", value, value)
-
-
-def _unit_of(method: str | Callable[..., Any], unit: str) -> str:
-    if callable(method):
-        return "as the method gives it"
-    return {
-        "contribution": unit,
-        "integrated_gradients": unit,
-        "gradcam": f"{unit}, to first order",
-        "sensitivity": f"{unit}, to first order",
-        "occlusion": f"{unit}, lost when hidden",
-        "saliency": f"{unit} per unit of input",
-    }[method]
+def _class_index(target: Any) -> int | None:
+    """Return the class that a whole number of any kind means, or None for a vector."""
+    if isinstance(target, (str, bool)) or target is None:
+        raise InputError(f"target must be a class index or a vector (d,), not {target!r}.")
+    if getattr(target, "ndim", 0) != 0:
+        return None
+    try:
+        return operator.index(target)
+    except TypeError:
+        return None
 
 
 def _check_method(method: str | Callable[..., Any], known: tuple[str, ...]) -> None:
@@ -413,27 +287,21 @@ def _check_method(method: str | Callable[..., Any], known: tuple[str, ...]) -> N
 def _center(center: "Embeddings | NDArray[Any] | None", encoder: Encoder) -> "NDArray[np.float64]":
     if center is None:
         return np.zeros(encoder.dim)
+    made_by = center.provenance.get("fingerprint") if isinstance(center, Embeddings) else None
+    if made_by is not None and made_by != encoder.fingerprint:
+        raise InputError(
+            f"center= are embeddings by the encoder {made_by}, and this encoder is {encoder.fingerprint}: another "
+            "network, weights, layer, pooling or preprocess, so their mean says nothing here. Embed with this encoder."
+        )
     mean = center.vectors.mean(axis=0, dtype=np.float64) if isinstance(center, Embeddings) else center
     return _as_vector(mean, encoder.dim, "center")
 
 
 def _as_vector(value: Any, dim: int, name: str) -> "NDArray[np.float64]":
-    vector = np.asarray(value, np.float64)
+    try:
+        vector = np.asarray(value.detach().cpu().double() if hasattr(value, "detach") else value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be a vector of {dim} numbers, not {type(value).__name__}: {error}.") from error
     if vector.shape != (dim,) or not np.isfinite(vector).all():
         raise InputError(f"{name} must be a finite vector of {dim} dimensions; it has shape {vector.shape}.")
     return vector
-
-
-def _residual(found: _Map, value: float) -> float | None:
-    return value - (found.baseline or 0.0) - float(found.values.sum(dtype=np.float64)) if found.adds_up else None
-
-
-def _number(target: _Target, x: "Tensor") -> float:
-    import torch
-
-    with torch.no_grad():
-        return float(target.value(x)[0])
-
-
-def _numpy(tensor: "Tensor") -> "NDArray[np.float32]":
-    return tensor.detach().cpu().float().numpy()

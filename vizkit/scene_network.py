@@ -6,10 +6,12 @@ here the stem has no max pooling and the last stage keeps its stride at 1, so th
 
 from typing import TYPE_CHECKING
 
+from .scene_drawing import SHAPES
+
 if TYPE_CHECKING:
     from torchvision.models import ResNet
 
-SCENE_CLASSES = ("arrow", "bolt", "crescent", "cross", "disc", "heart", "ring", "square", "star", "triangle")
+SCENE_CLASSES = SHAPES  # in the order of the logits
 SCENE_MEAN = (0.55, 0.55, 0.55)  # of RGB in [0, 1]: subtracted from what the network reads
 SCENE_STD = (0.15, 0.15, 0.15)  # and what the rest is divided by
 _WIDTHS = (16, 32, 64, 128)

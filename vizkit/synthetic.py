@@ -7,7 +7,7 @@ may differ by a level or two between versions of Pillow and numpy.
 import hashlib
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,14 @@ class Scenes(ImageSet):
             lambda row: draw(self.factors(row)),
             fingerprint=lambda row: scene_fingerprint(self.factors(row)),
         )
+
+    def subset(self, rows_or_ids: Iterable[int | str] | slice) -> "Scenes":
+        """Return some of the scenes, in the order asked for, as `ImageSet.subset` does."""
+        rows = self._positions(rows_or_ids)
+        table = pd.DataFrame([self._factors[row] for row in rows], [self.ids[row] for row in rows], list(COLUMNS))
+        part = Scenes(table)
+        part.frame = self.frame.iloc[rows].copy()
+        return part
 
     def factors(self, row: int) -> dict[str, Any]:
         """Return everything that defines one scene, by name.

@@ -43,7 +43,7 @@ def install() -> str | None:
     may = not as_root or _works(["sudo", "-n", "true"])
     if may and shutil.which("apt-get"):
         _works([*as_root, "apt-get", "update", "-q"])
-        _works([*as_root, "apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium"])
+        _works([*as_root, "apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"])
         if path := find():
             return path
     command = [sys.executable, "-m", "playwright", "install", *(["--with-deps"] if may else []), "chromium"]

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import * as colors from "../../vizkit/widgets/static/colors.js";
 
@@ -49,7 +50,7 @@ for (const dark of [false, true]) {
 test("a diverging scale is centered on zero and as long on both sides", () => {
   const column = { name: "change", kind: "number", values: Float32Array.from([-1, 0, 4, NaN]) };
   const scale = colors.columnScale(column, false);
-  assert.deepEqual([scale.min, scale.max, scale.diverging, scale.missing], [-4, 4, true, 1]);
+  assert.deepEqual([scale.min, scale.max, scale.missing], [-4, 4, 1]);
   const table = colors.divergingTable(false), [, a, b] = colors.rgbToOklab(scale.colorOf(1));
   assert.ok(Math.hypot(a, b) < 0.02, "zero has no hue");
   assert.deepEqual(scale.colorOf(2), Array.from(table.subarray(765)));
@@ -58,20 +59,30 @@ test("a diverging scale is centered on zero and as long on both sides", () => {
 
 test("neighbors kept is shown on [0, 1], whatever its values", () => {
   const scale = colors.columnScale({ name: "neighbors kept", kind: "number", values: Float32Array.from([0.4, 0.6]) }, false);
-  assert.deepEqual([scale.min, scale.max, scale.diverging], [0, 1, false]);
+  assert.deepEqual([scale.min, scale.max], [0, 1]);
 });
 
 test("beyond twenty categories the smallest share one gray", () => {
   const codes = new Int32Array(300).map((_, i) => (i < 250 ? i % 25 : i % 5));
   codes[299] = -1;
   const scale = colors.columnScale({ name: "c", kind: "category", codes, categories: Array.from({ length: 25 }, (_, i) => `c${i}`) }, false);
-  assert.equal(scale.entries.length, 20);
-  assert.equal(scale.entries[19].name, "6 others");
+  assert.equal(scale.entries.length, 21);
+  assert.equal(scale.entries[20].name, "5 others");
   assert.equal(scale.entries.reduce((sum, e) => sum + e.count, 0) + scale.missing, 300);
   assert.deepEqual(scale.colorOf(24), scale.gray);
   assert.equal(scale.entryOf(24), -2);
   assert.equal(scale.entryOf(299), -1);
   assert.notDeepEqual(scale.colorOf(0), scale.gray);
+});
+
+test("twenty-five labels have the colors that the figures of Python give them", () => {
+  const shared = JSON.parse(readFileSync(new URL("labels25.json", import.meta.url), "utf8"));
+  const categories = Object.keys(shared.counts).sort();
+  const codes = Int32Array.from(categories.flatMap((name, code) => new Array(shared.counts[name]).fill(code)));
+  const scale = colors.columnScale({ name: "label", kind: "category", codes, categories }, false);
+  const hex = (rgb) => `#${rgb.map((v) => v.toString(16).padStart(2, "0")).join("")}`;
+  assert.deepEqual(scale.entries.slice(0, -1).map((e) => [e.name, hex(e.color)]), shared.colors);
+  assert.deepEqual([scale.entries.at(-1).name, scale.entries.at(-1).count], shared.others);
 });
 
 test("ticks are round, inside, and evenly spaced", () => {

@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,10 +44,10 @@ def thumbnails(embeddings: "Embeddings") -> tuple[bytes, bytes]:
         except ImageReadError:
             return b""  # the map shows its point without a picture
 
-    with ThreadPoolExecutor(2) as pool:
-        files = list(
-            tqdm(pool.map(small, embeddings.ids), total=len(embeddings), desc="thumbnails", delay=2, leave=False)
-        )
+    # vizkit reads files in any thread; a user's dataset may hold one open file that all its items come from.
+    with ThreadPoolExecutor(2) if images.whole_files else nullcontext() as pool:
+        made = (pool.map if pool else map)(small, embeddings.ids)
+        files = list(tqdm(made, total=len(embeddings), desc="thumbnails", delay=2, leave=False))
     offsets = np.concatenate([[0], np.cumsum([len(f) for f in files])]).astype("<u4")
     return b"".join(files), offsets.tobytes()
 

@@ -16,10 +16,6 @@ export function hexToRgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
-export function rgbToHex(rgb) {
-  return `#${Array.from(rgb, (v) => Math.round(v).toString(16).padStart(2, "0")).join("")}`;
-}
-
 /** @param {ArrayLike<number>} rgb sRGB 0..255 @returns {[number, number, number]} L in [0, 1], a, b */
 export function rgbToOklab(rgb) {
   const [r, g, b] = Array.from(rgb, (v) => {
@@ -118,8 +114,9 @@ export function niceTicks(min, max, count = 4) {
 
 /**
  * How one column is shown. `colorOf(row)` is sRGB 0..255.
- * category: `entries` [{code, name, count, color}], largest first; those beyond the palette are one gray entry of code -2.
- * number: `min`, `max`, `ticks`, `table`; centered on 0 where the values have both signs.
+ * category: `entries` [{code, name, count, color}]. The most frequent, as many as there are colors, take these in the order
+ * of the table (by name), as in the figures of Python: so a label keeps its color. The rest is one gray entry of code -2.
+ * number: `min`, `max`, `table`; centered on 0 where the values have both signs.
  * Rows without a value are gray, counted in `missing`.
  * @param {Column | null} column @param {boolean} dark
  */
@@ -137,16 +134,14 @@ function categoryScale(column, dark, gray) {
   let missing = 0;
   for (const code of column.codes) if (code >= 0) counts[code]++; else missing++;
   const used = counts.map((count, code) => ({ code, count })).filter((c) => c.count > 0);
-  // Colors follow the table's own order while all fit, so that they stay the same from layout to layout.
-  const fits = used.length <= CATEGORY_COLORS.length;
-  const ranked = fits ? used : [...used].sort((a, b) => b.count - a.count || a.code - b.code);
-  const shown = ranked.slice(0, fits ? used.length : CATEGORY_COLORS.length - 1);
+  const ranked = [...used].sort((a, b) => b.count - a.count || a.code - b.code);
+  const rest = ranked.slice(CATEGORY_COLORS.length);
+  const shown = ranked.slice(0, CATEGORY_COLORS.length).sort((a, b) => a.code - b.code);
   const colors = new Array(counts.length).fill(gray);
   const entries = shown.map(({ code, count }, rank) => {
     colors[code] = categoryColor(rank, dark);
     return { code, name: column.categories[code], count, color: colors[code] };
   });
-  const rest = ranked.slice(shown.length);
   if (rest.length) entries.push({ code: -2, name: `${rest.length} others`, count: rest.reduce((sum, c) => sum + c.count, 0), color: gray });
   const named = new Set(shown.map((c) => c.code));
   const entryOf = (row) => { const code = column.codes[row]; return code < 0 ? -1 : named.has(code) ? code : -2; };
@@ -173,7 +168,7 @@ function numberScale(column, dark, gray) {
     const at = 3 * Math.round(Math.min(Math.max((value - min) / span, 0), 1) * 255);
     return [table[at], table[at + 1], table[at + 2]];
   };
-  return { kind: "number", min, max, ticks: niceTicks(min, max), table, diverging, missing, gray, colorOf };
+  return { kind: "number", min, max, table, missing, gray, colorOf };
 }
 
 /** @returns {string} the value of a column at a row, in words */

@@ -160,7 +160,6 @@ export function createMap(told) {
     redraw,
     reset,
     position,
-    zoomBy: (factor) => zoom(view.width / 2, view.height / 2, factor),
     setMode(mode) {
       gestures.setMode(mode);
       surface.dataset.mode = mode;
