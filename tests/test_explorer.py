@@ -150,6 +150,8 @@ def test_the_page_holds_the_evidence_that_was_asked_for(explorer, embeddings, tm
         explorer.to_html(tmp_path / "study.html", queries=["nobody"])
     with pytest.raises(InputError, match="queries must be a list of ids"):
         explorer.to_html(tmp_path / "study.html", queries=embeddings.ids[0])
+    with pytest.raises(InputError, match="is a folder: name a file in it"):
+        explorer.to_html(tmp_path)
     with pytest.raises(InputError, match=r"There is no folder .*missing"):
         explorer.to_html(tmp_path / "missing/study.html")
     assert target.read_text() == text

@@ -140,7 +140,7 @@ def default_layer(calls: list[Call], network: str) -> str:
         return INPUT + linear[-1]
     names = [c.name for c in calls]
     maps = [c.name for c in calls if len(c.shape) == 4 and names.count(c.name) == 1]
-    if network.startswith("squeezenet"):
+    if network.lower().startswith("squeezenet"):  # by name, or torchvision's class
         return "features"  # its classifier is a convolution, so the last map would be the class scores
     if not maps:
         raise LayerNotFoundError(f"{network} has no Linear and no feature map: name a layer with layer=.")

@@ -173,6 +173,8 @@ class Embeddings:
         """
         frame, vectors, failures, provenance = read_result(Path(folder))
         recorded = provenance.get("fingerprint")
+        if encoder is not None and not hasattr(encoder, "fingerprint"):
+            raise InputError(f"encoder must be a vizkit.Encoder, not {type(encoder).__name__}: vk.Encoder(...).")
         if encoder is not None and recorded is not None and encoder.fingerprint != recorded:
             raise InputError(
                 f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}: "

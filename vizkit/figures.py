@@ -55,7 +55,10 @@ def layout_figure(frame: pd.DataFrame, title: str, color: str | None = None) -> 
     if color is None:
         color = "label" if "label" in frame and frame["label"].notna().any() else "kept"
     if color not in frame.columns:
-        raise InputError(f"No column {color!r} to color by.{closest(color, map(str, frame.columns))}")
+        known = ", ".join(repr(str(name)) for name in frame.columns)
+        raise InputError(
+            f"No column {color!r} to color by.{closest(color, map(str, frame.columns))} There are {known}."
+        )
     texts = _hover_texts(frame)
     values = frame[color]
     figure = go.Figure()

@@ -135,6 +135,8 @@ class ImageSet:
         InputError
             `folder` is missing, is no folder, or holds no image.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"The folder was given as {type(folder).__name__}; expected a path.")
         top = Path(folder).expanduser().absolute()
         if not top.is_dir():
             advice = "Give the folder that it is in." if top.exists() else "Check the spelling and the working folder."
@@ -283,7 +285,7 @@ class ImageSet:
             return list(range(len(self)))[rows_or_ids]
         if isinstance(rows_or_ids, str):
             return [self.row(rows_or_ids)]
-        wanted = list(rows_or_ids)
+        wanted = list(rows_or_ids) if isinstance(rows_or_ids, Iterable) else [rows_or_ids]
         if wanted and all(isinstance(x, bool | np.bool_) for x in wanted):
             if len(wanted) != len(self):
                 raise InputError(f"A mask of {len(wanted)} values for {len(self)} images; expected one each.")

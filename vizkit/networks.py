@@ -96,7 +96,7 @@ def load_network(name: str, weights: "str | os.PathLike[str] | WeightsEnum | Non
     path = Path(str(weights))
     state = read_checkpoint(path)
     module = _seeded(lambda: _filled(name, state, f"checkpoint {str(path)!r}"), seed)
-    return Network(module, v1.transforms(), f"file {path.name}", f"{v1} (what the builder gives these weights)")
+    return Network(module, v1.transforms(), f"file {path.name}", f"{v1}, assumed: a checkpoint file does not say")
 
 
 def _entry(name: str, entries: Any, weights: Any) -> "WeightsEnum | None":
@@ -191,7 +191,9 @@ def read_checkpoint(path: str | Path) -> StateDict:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle, zip and safetensors raise a dozen kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # torch's own message advises to run the file's code, which is what we refuse.
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "it is no checkpoint, or holds more than tensors" if "weights_only" in first else first
         raise WeightsError(
             f"The checkpoint {str(path)!r} cannot be read as plain weights ({reason}). Save the state dict alone: "
             "torch.save(model.state_dict(), path), or as .safetensors."

@@ -15,6 +15,7 @@ def exported(browser, tmp_path):
     embeddings = vk.embed(images, vk.Encoder("scenes"), cache=tmp_path / "cache", progress=False)
     explorer = vk.explore(embeddings, vk.project(embeddings, method="pca"), k=6)
     explorer.query = embeddings.ids[3]
+    explorer.selection = embeddings.ids[:7]
     path = explorer.to_html(tmp_path / "study.html", queries=embeddings.ids[:10])
     context = browser.new_context(viewport={"width": 1200, "height": 800}, offline=True)
     page = context.new_page()
@@ -38,6 +39,7 @@ def test_the_page_works_from_disk_without_a_network(exported, screenshots):
     expected = list(vk.neighbors(embeddings, embeddings.ids[3], k=6)["id"])
     assert [n.get_attribute("data-id") for n in root.locator("[data-vizkit=neighbor]").all()] == expected
     assert root.locator("[data-vizkit=neighbor] [data-overlay=on]").count() == 6
+    assert root.get_by_text("7 selected").is_visible()
     page.screenshot(path=screenshots / "exported-page.png")
 
     at = root.evaluate("(element, id) => element.vizkit.positionOf(id)", embeddings.ids[0])

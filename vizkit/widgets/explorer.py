@@ -214,7 +214,7 @@ class Explorer(anywidget.AnyWidget):
         return fields, blobs
 
     def to_html(self, path: str | Path, *, queries: Sequence[str] | None = None) -> Path:
-        """Write the explorer into one HTML file that hovers and clicks without a kernel, and makes no request.
+        """Write the explorer, its query and selection into one HTML file that needs no kernel and makes no request.
 
         Parameters
         ----------
@@ -239,6 +239,8 @@ class Explorer(anywidget.AnyWidget):
         from tqdm.auto import tqdm
 
         target = Path(path).absolute()
+        if target.is_dir():
+            raise InputError(f"{str(target)!r} is a folder: name a file in it, like {str(target / 'study.html')!r}.")
         if not target.parent.is_dir():
             raise InputError(f"There is no folder {str(target.parent)!r} to write {target.name!r} into: make it first.")
         if isinstance(queries, str):
@@ -253,8 +255,9 @@ class Explorer(anywidget.AnyWidget):
         methods = [m for m in self._info["methods"] if m["name"] in used]
         info = {**self._info, "has_pictures": False, "methods": methods}
         traits = {name: getattr(self, name) for name in _BULK} | {"_info": info}
+        state = {"query": self.query, "selection": [self._rows[id] for id in self.selection]}
         provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
-        text = page(str(info["title"] or "vizkit"), traits, evidence, self.query, provenance)
+        text = page(str(info["title"] or "vizkit"), traits, evidence, state=state, provenance=provenance)
         temporary = target.with_name(f".{target.name}.tmp")
         temporary.write_text(text, encoding="utf-8")
         return temporary.replace(target)

@@ -35,7 +35,9 @@ details {{ margin-top: 16px; font: 12px system-ui, sans-serif; color: GrayText; 
 """
 
 
-def page(title: str, traits: dict[str, Any], evidence: dict[str, Any], query: str | None, provenance: Any) -> str:
+def page(
+    title: str, traits: dict[str, Any], evidence: dict[str, Any], *, state: dict[str, Any], provenance: Any
+) -> str:
     """Return the page.
 
     Parameters
@@ -46,8 +48,8 @@ def page(title: str, traits: dict[str, Any], evidence: dict[str, Any], query: st
         The explorer's bulk traits by name; bytes anywhere inside are written as base64.
     evidence
         By query id: {"fields": ..., "buffers": [bytes, ...]}, as the explorer answers a view.
-    query
-        Id of the query to begin with, or None.
+    state
+        Where to begin: {"query": id or None, "selection": [rows]}.
     provenance
         How the vectors and the map were made; shown at the foot.
     """
@@ -55,7 +57,7 @@ def page(title: str, traits: dict[str, Any], evidence: dict[str, Any], query: st
         id: {"fields": answer["fields"], "buffers": [_base64(b) for b in answer["buffers"]]}
         for id, answer in evidence.items()
     }
-    study = json.dumps({"traits": traits, "evidence": packed, "query": query}, default=_bytes, allow_nan=False)
+    study = json.dumps({"traits": traits, "evidence": packed, **state}, default=_bytes, allow_nan=False)
     return _PAGE.format(
         policy=_POLICY,
         title=html.escape(title),

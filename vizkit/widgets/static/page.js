@@ -18,7 +18,7 @@ export function withBytes(value) {
 
 /** @param {any} study what Python wrote @returns {import("./core.js").Host} */
 export function createPageHost(study) {
-  const { traits, evidence, query } = study;
+  const { traits, evidence, query, selection } = study;
   return {
     data: readData({ get: (name) => withBytes(traits[name]) }),
     send() {},
@@ -27,7 +27,7 @@ export function createPageHost(study) {
       if (!found) throw new Error("This page holds no evidence for this image: only the notebook can compute it.");
       return readReply("evidence", found.fields, found.buffers.map(fromBase64));
     },
-    onState(callback) { callback({ query }); },
+    onState(callback) { callback({ query, selection: Uint32Array.from(selection) }); },
   };
 }
 
