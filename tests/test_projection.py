@@ -224,7 +224,7 @@ def test_the_graph_of_search_serves_the_map(monkeypatch):
     mine = embeddings_of(vectors)
     neighbor_graph(mine, 12)
     monkeypatch.setattr("vizkit.nearest.NearestRows.graph", None)  # a second graph would fail
-    vk.project(mine, method="pca")
+    assert len(vk.project(mine, method="pca")) == len(vectors)
 
 
 def test_parameters_reach_the_map():
