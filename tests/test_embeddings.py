@@ -581,4 +581,4 @@ def test_real_photos_are_found_by_their_kind_and_random_weights_fail(shared, tmp
         nearest = vk.neighbors(found, found.ids, k=1)
         scores[name] = (nearest["label"].to_numpy() == labels).mean()
     assert scores["trained"] >= 0.6
-    assert 0.1 <= scores["random"] <= 0.3
+    assert scores["random"] <= 0.2  # chance is 0.1
