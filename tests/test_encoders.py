@@ -14,7 +14,7 @@ from drawn import photo, tiny_network, to_tensor_32
 from safetensors.torch import save_file
 
 import vizkit as vk
-from vizkit.capture import Call, calibrate, channels_last
+from vizkit.capture import Call, calibrate
 from vizkit.errors import (
     ImageReadError,
     InputError,
@@ -23,6 +23,8 @@ from vizkit.errors import (
     ModelNotFoundError,
     WeightsError,
 )
+from vizkit.layers import channels_last
+from vizkit.spatial import feature_maps, spatial_layer
 
 # family -> (the classifier's last Linear, dimensions, input size); SqueezeNet's classifier is a convolution
 FAMILIES = {
@@ -388,7 +390,7 @@ def test_channels_are_found_where_a_layer_has_them(name, layer, axes):
     seen = []
     handle = encoder.module.get_submodule(layer).register_forward_hook(lambda _, __, out: seen.append(out.clone()))
     ours = encoder.encode(batch)
-    maps, vectors = encoder.feature_maps(batch)
+    maps, vectors = feature_maps(encoder, batch)
     handle.remove()
     np.testing.assert_allclose(ours, seen[0].mean(axes), rtol=1e-5, atol=1e-6)
     assert encoder.dim == (1536 if layer.endswith("block.3") else 768) == vectors.shape[1]
@@ -396,17 +398,19 @@ def test_channels_are_found_where_a_layer_has_them(name, layer, axes):
     np.testing.assert_array_equal(maps, expected)
     if axes == (1, 2):
         with pytest.raises(MethodNotApplicableError, match=rf"gives \(h, w, c\) at '{layer}'.* Use method='occlusion'"):
-            _ = encoder.spatial_layer
+            spatial_layer(encoder)
     else:
-        assert encoder.spatial_layer == layer
+        assert spatial_layer(encoder) == layer
 
 
 def test_channels_are_found_in_oblong_and_in_undecided_shapes():
-    conv, linear, unknown = (Call("x", False, (), axis) for axis in (1, 3, None))
+    conv, linear, unknown = (Call("x", "", (), (1, 8, 8, 8), axis, False, False) for axis in (1, 3, None))
+    gate = Call("x", "Linear", (), (1, 8), 3, True, True)  # of vectors: it says nothing of maps
     assert not channels_last((1, 64, 7, 9), (200, 266), [linear])
     assert channels_last((1, 7, 9, 64), (200, 266), [conv])
     assert not channels_last((1, 8, 8, 8), (64, 64), [linear, conv, unknown])
     assert channels_last((1, 8, 8, 8), (64, 64), [conv, linear, unknown])
+    assert not channels_last((1, 8, 8, 8), (64, 64), [conv, gate])
     assert not channels_last((1, 8, 8, 8), (64, 64), [unknown])
 
 

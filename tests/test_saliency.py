@@ -12,6 +12,7 @@ from vizkit.capture import calibrate
 from vizkit.errors import InputError, MethodNotApplicableError
 from vizkit.figures import is_signed
 from vizkit.saliency import PAIR_METHODS, explain_many
+from vizkit.spatial import spatial_layer
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_gradcam_for_a_class_looks_at_the_last_feature_map_whatever_the_encoders
 def test_gradcam_looks_before_a_container_whose_input_is_the_vector():
     module = torch.nn.Sequential(tiny_network()[:4], torch.nn.Sequential(torch.nn.Conv2d(16, 4, 3)))
     encoder = vk.Encoder(module, layer="input:1", preprocess=to_tensor_32)
-    assert encoder.spatial_layer == "0"
+    assert spatial_layer(encoder) == "0"
     why = vk.explain_pair(encoder, photo(0), photo(1), "gradcam")
     np.testing.assert_allclose(why.map_a, vk.explain_pair(encoder, photo(0), photo(1)).map_a, atol=1e-6)
 

@@ -11,11 +11,12 @@ _HOME = {
     "scenes": "synthetic",
     "Encoder": "encoders",
     "Embeddings": "embeddings",
-    "embed": "embeddings",
+    "embed": "extraction",
     "neighbors": "knn",
     "project": "projection",
     "explain": "saliency",
     "explain_pair": "saliency",
+    "check_preprocess": "studies.preprocessing",
     "explore": "widgets.explorer",
     "VizkitError": "errors",
 }

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .capture import evaluating
 from .encoders import Encoder
 from .errors import InputError
 from .evidence import method_name
+from .spatial import feature_maps, last_spatial_layer, spatial_layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def attribute(encoder: Encoder, target: Target, x: "Tensor", method: str | Calla
 
 
 def _contribution_to_target(encoder: Encoder, target: Target, x: "Tensor") -> Map:
-    maps, vectors = encoder.feature_maps(x)
+    maps, vectors = feature_maps(encoder, x)
     z = vectors[0].double().cpu().numpy()
     values = np.tensordot(np.asarray(target.direction), maps[0].double().cpu().numpy(), axes=1)
     return Map((values / (values.size * np.linalg.norm(z))).astype(np.float32), adds_up=True)
@@ -150,7 +150,7 @@ def vector_target(encoder: Encoder, vector: "NDArray[np.float64]", mean: "NDArra
 
     return Target(
         "the given vector", "points of cosine", value, lambda x: value(x, hold=True),
-        encoder.layer, lambda: encoder.spatial_layer, direction,
+        encoder.layer, lambda: spatial_layer(encoder), direction,
     )  # fmt: skip
 
 
@@ -159,15 +159,14 @@ def class_target(encoder: Encoder, x: "Tensor", index: int) -> Target:
     import torch
 
     def value(x: "Tensor") -> "Tensor":
-        with evaluating(encoder.module):
-            return encoder.module(x.to(encoder.device))[:, index]
+        return encoder.scores(x)[:, index]
 
-    with torch.no_grad(), evaluating(encoder.module):
-        scores = encoder.module(x.to(encoder.device))
+    with torch.no_grad():
+        scores = encoder.scores(x)
     if getattr(scores, "ndim", 0) != 2 or not 0 <= index < scores.shape[1]:
         shape = tuple(getattr(scores, "shape", ()))
         raise InputError(f"target={index} is no class of {encoder.name}, whose output has shape {shape}.")
-    return Target(f"class {index}", "logit", value, value, "output", lambda: encoder.last_spatial_layer)
+    return Target(f"class {index}", "logit", value, value, "output", lambda: last_spatial_layer(encoder))
 
 
 def layer_of(method: str | Callable[..., Any], target: Target) -> str:

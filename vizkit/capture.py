@@ -1,18 +1,17 @@
 """Watching a network run: layer outputs, and the spatial map that a vector is the mean of. Nothing is left behind."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import LayerNotFoundError, closest
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INPUT = "input:"  # layer="input:fc" is what goes into fc, layer="fc" is what comes out
+OUTPUT = "output"  # layer="output" is what the network returns
 
 
 @contextmanager
@@ -50,27 +49,44 @@ def calibrate(module: "nn.Module", batch: "Tensor") -> None:
 
 
 class Call(NamedTuple):
-    """One call of a submodule: its name, whether it is a Linear, the shape of its output.
+    """One call of a submodule, or of the network itself, whose name is then "output".
 
-    `channels` is the channel axis of a 4-d output where the class says it, else None.
+    Attributes
+    ----------
+    name, kind
+        Of the submodule, and of its class.
+    given, shape
+        Of the first tensor that goes in, () where there is none, and of the one that comes out.
+    channels
+        Channel axis of a 4-d output where the class says it, else None.
+    linear, weighted
+        Whether it is a Linear; whether it is a layer with weights of its own.
     """
 
     name: str
-    linear: bool
+    kind: str
+    given: tuple[int, ...]
     shape: tuple[int, ...]
     channels: int | None
+    linear: bool
+    weighted: bool
 
 
 def trace(module: "nn.Module", batch: "Tensor") -> list[Call]:
-    """Return the calls of all named submodules that give one tensor, in the order in which they finish."""
+    """Return the calls of all submodules and of the module that give one tensor, in the order in which they finish."""
     calls: list[Call] = []
     handles = []
-    for name, part in module.named_modules():
-        if name:
+    own = "" if hasattr(module, OUTPUT) else OUTPUT  # a submodule of that name keeps it
 
-            def note(m: "nn.Module", _: object, out: object, name: str = name) -> None:
+    for name, part in module.named_modules():
+        if name or own:
+
+            def note(m: "nn.Module", inputs: "tuple[Any, ...]", out: object, name: str = name or own) -> None:
                 if isinstance(out, torch.Tensor):
-                    calls.append(Call(name, isinstance(m, torch.nn.Linear), tuple(out.shape), _channel_axis(m)))
+                    given = next((tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)), ())
+                    weighted = any(p.ndim > 1 for p in m.parameters(recurse=False))
+                    linear, kind = isinstance(m, torch.nn.Linear), type(m).__name__
+                    calls.append(Call(name, kind, given, tuple(out.shape), _channel_axis(m), linear, weighted))
 
             handles.append(part.register_forward_hook(note))
     try:
@@ -80,24 +96,6 @@ def trace(module: "nn.Module", batch: "Tensor") -> list[Call]:
         for handle in handles:
             handle.remove()
     return calls
-
-
-def channels_last(shape: tuple[int, ...], size: tuple[int, ...], calls: list[Call]) -> bool:
-    """Return whether a 4-d shape is (n, h, w, c), as inside Swin and ConvNeXt, rather than (n, c, h, w).
-
-    Positions have the proportions of the input's `size` (h, w). Where both readings have, or neither, the last of the
-    `calls` up to there whose class is known decides; without any it is (n, c, h, w), PyTorch's custom.
-    """
-    first, last = _proportional(shape[2:], size), _proportional(shape[1:3], size)
-    if first != last:
-        return last
-    return next((call.channels == 3 for call in reversed(calls) if call.channels is not None), False)
-
-
-def _proportional(positions: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Return whether (h, w) positions can be `size` divided by one stride, rounded; exact where the input is square."""
-    (h, w), (height, width) = positions, size
-    return h == w if height == width else abs(h * width - w * height) < max(height, width)
 
 
 def _channel_axis(module: "nn.Module") -> int | None:
@@ -112,78 +110,30 @@ def _channel_axis(module: "nn.Module") -> int | None:
     return 1 if isinstance(module, convolutional) else None  # a LayerNorm of one's own is torchvision's LayerNorm2d
 
 
-def last_map(calls: list[Call], size: tuple[int, ...]) -> Call | None:
-    """Return the last call that gives a feature map with more than one position, its `channels` filled in, or None."""
-    for i in reversed(range(len(calls))):
-        shape = calls[i].shape
-        if len(shape) == 4:
-            last = channels_last(shape, size, calls[: i + 1])
-            h, w = shape[1:3] if last else shape[2:]
-            if h * w > 1:
-                return calls[i]._replace(channels=3 if last else 1)
-    return None
-
-
-def calls_before(calls: list[Call], layer: str) -> list[Call]:
-    """Return the calls that end before the layer's vector is there: for "input:X" without those inside X."""
-    name = layer.removeprefix(INPUT)
-    until = [c.name for c in calls].index(name)
-    if name == layer:
-        return calls[: until + 1]
-    return [c for c in calls[:until] if not c.name.startswith(f"{name}.")]
-
-
-def default_layer(calls: list[Call], network: str) -> str:
-    """Return the layer that gives the vector before the classifier."""
-    linear = [c.name for c in calls if c.linear]
-    if linear:
-        return INPUT + linear[-1]
-    names = [c.name for c in calls]
-    maps = [c.name for c in calls if len(c.shape) == 4 and names.count(c.name) == 1]
-    if network.lower().startswith("squeezenet"):  # by name, or torchvision's class
-        return "features"  # its classifier is a convolution, so the last map would be the class scores
-    if not maps:
-        raise LayerNotFoundError(f"{network} has no Linear and no feature map: name a layer with layer=.")
-    return maps[-1]
-
-
-def find_layer(module: "nn.Module", layer: str, calls: list[Call]) -> "nn.Module":
-    """Return the submodule behind a layer name; LayerNotFoundError where it cannot serve."""
-    name = layer.removeprefix(INPUT)
-    names = [c.name for c in calls]
-    parts = dict(module.named_modules())
-    if name not in parts or not name:
-        raise LayerNotFoundError(f"The network has no layer {name!r}.{closest(name, names)} See encoder.layers.")
-    if name not in names:
-        raise LayerNotFoundError(
-            f"The layer {name!r} never runs in a forward pass, or gives no single tensor.{closest(name, names)}"
-        )
-    if names.count(name) > 1:
-        raise LayerNotFoundError(
-            f"The layer {name!r} runs {names.count(name)} times in one forward pass, so its output is not one thing. "
-            f"Choose the block around it.{closest(name.rpartition('.')[0], [n for n in names if names.count(n) == 1])}"
-        )
-    return parts[name]
-
-
 @contextmanager
-def tapped(part: "nn.Module", layer: str) -> "Generator[list[Tensor]]":
-    """Collect what the layer gives (or gets, for "input:...") while the block runs; the list holds one tensor a call.
+def tapped(part: "nn.Module", layer: str, take: "Callable[[Tensor], Tensor]") -> "Generator[list[Tensor]]":
+    """Collect `take` of what the layer gives (or gets, for "input:...") while the block runs, once a call.
 
-    The tensor is cloned: a later in-place ReLU would otherwise change it without a word.
+    It is taken at once: a later in-place ReLU would otherwise change the tensor without a word. `take` must return a
+    tensor with memory of its own.
     """
-    seen: list[Tensor] = []
+    taken: list[Tensor] = []
 
-    def after(_: object, __: object, output: "Tensor") -> None:
-        seen.append(output.clone())
+    def keep(x: object) -> None:
+        if isinstance(x, torch.Tensor):
+            # What gradients are computed from must not be changed in place either.
+            taken.append(take(x.clone() if x.requires_grad and torch.is_grad_enabled() else x))
 
-    def before(_: object, inputs: "tuple[Tensor, ...]") -> None:
-        if inputs and isinstance(inputs[0], torch.Tensor):
-            seen.append(inputs[0].clone())
+    def after(_: object, __: object, output: object) -> None:
+        keep(output)
+
+    def before(_: object, inputs: "tuple[object, ...]") -> None:
+        if inputs:
+            keep(inputs[0])
 
     hook = part.register_forward_pre_hook(before) if layer.startswith(INPUT) else part.register_forward_hook(after)
     try:
-        yield seen
+        yield taken
     finally:
         hook.remove()
 

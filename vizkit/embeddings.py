@@ -1,28 +1,22 @@
-"""Images and an encoder in, vectors out: `embed`, and the `Embeddings` that map, search and studies work on."""
+"""`Embeddings`: the vectors of a set of images, which map, search and studies work on."""
 
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .errors import ImageReadError, InputError, MissingEncoderError, closest
+from .errors import InputError, MissingEncoderError, closest
 from .images import ImageSet
-from .sources import path_text
-from .store import Cache, Missing, Stamp, default_cache, read_result, versions, write_result
+from .store import read_result, write_result
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from .encoders import Encoder
 
-_FAILURE_COLUMNS = ["id", "path", "reason"]
+FAILURE_COLUMNS = ["id", "path", "reason"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +46,7 @@ class Embeddings:
 
     vectors: "NDArray[np.float32]"
     frame: pd.DataFrame
-    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_FAILURE_COLUMNS))
+    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FAILURE_COLUMNS))
     images: ImageSet | None = None
     encoder: "Encoder | None" = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -206,177 +200,6 @@ def require_encoder(embeddings: Embeddings, question: str) -> "Encoder":
             "Make them with vk.embed(images, encoder), or Embeddings.load(folder, encoder=...)."
         )
     return embeddings.encoder
-
-
-def embed(
-    images: ImageSet,
-    encoder: "Encoder",
-    *,
-    cache: str | Path | None = None,
-    batch_size: int = 16,
-    progress: bool = True,
-) -> Embeddings:
-    """Compute one vector an image; what was computed before is read from the cache.
-
-    A run that was stopped goes on where it was. The image in row r always sits in slot r % batch_size of a batch of
-    fixed size, because the last bits of a vector depend on both: so a resumed run equals an undisturbed one bit by bit.
-
-    Parameters
-    ----------
-    images
-        The images.
-    encoder
-        The network.
-    cache
-        Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's
-        fingerprint, the kind of device, the versions of torch, torchvision and pillow, and the image's content.
-    batch_size
-        Images a forward pass.
-    progress
-        Show a progress bar.
-
-    Returns
-    -------
-    Embeddings
-        `vectors` (n, d) float32 in the order of `images`. Every image is in exactly one of `vectors` and `failures`;
-        where none gave a vector, a warning says why.
-
-    Raises
-    ------
-    InputError
-        There are no images, `encoder` is no `vizkit.Encoder`, or `batch_size` is no whole number from 1.
-    StoreError
-        The cache cannot be written.
-    """
-    _check(images, encoder, batch_size)
-    machinery = {"device": _device_type(encoder), "versions": versions("torch", "torchvision", "pillow")}
-    card = {"card": {str(name): str(value) for name, value in encoder.card()["value"].items()}}
-    store = Cache(Path(cache) if cache else default_cache(), encoder.fingerprint, machinery, card)
-    vectors = np.full((len(images), encoder.dim), np.nan, np.float32)
-    failures: dict[int, str] = {}
-    todo = store.recall(images, vectors, failures)
-    try:
-        _compute(images, encoder, store, todo, vectors, failures, batch_size, progress)
-    finally:
-        store.flush()  # also after Ctrl-C: what is done is kept
-    good = np.array([row not in failures for row in range(len(images))])
-    if not good.any():
-        warnings.warn(
-            f"None of the {len(images)} images gave a vector; `failures` has every reason. The first: {failures[0]}",
-            stacklevel=2,
-        )
-    places = [path_text(path) if path else "" for path in images.paths]
-    failed = pd.DataFrame([(images.ids[r], places[r], failures[r]) for r in sorted(failures)], columns=_FAILURE_COLUMNS)
-    provenance = {"fingerprint": encoder.fingerprint, **machinery, **card, "batch_size": int(batch_size)}
-    return Embeddings(vectors[good], images.frame[good], failed, images, encoder, provenance)
-
-
-def _check(images: Any, encoder: Any, batch_size: Any) -> None:
-    from .encoders import Encoder
-
-    if not isinstance(images, ImageSet):
-        raise InputError(f"images must be an ImageSet, not {type(images).__name__}: use vk.ImageSet.from_folder(...).")
-    if not isinstance(encoder, Encoder):
-        made = repr(encoder) if isinstance(encoder, str) else "module, preprocess=..."
-        raise InputError(f"encoder must be an Encoder, not {type(encoder).__name__}: wrap it in vk.Encoder({made}).")
-    if len(images) == 0:
-        raise InputError("There are no images to embed: the ImageSet is empty.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; expected a whole number of images, 1 or more.")
-
-
-def _device_type(encoder: "Encoder") -> str:
-    """Return "cpu", "cuda", ...: vectors of one network differ in their last bits from kind to kind."""
-    if encoder.device is not None:
-        return str(encoder.device).split(":")[0]
-    return next((parameter.device.type for parameter in encoder.module.parameters()), "cpu")
-
-
-def _compute(
-    images: ImageSet,
-    encoder: "Encoder",
-    store: Cache,
-    todo: list[Missing],
-    vectors: "NDArray[np.float32]",
-    failures: dict[int, str],
-    batch_size: int,
-    progress: bool,
-) -> None:
-    from tqdm.auto import tqdm
-
-    n = len(images)
-    bar = tqdm(total=n, initial=n - len(todo), desc=encoder.name, unit="image", disable=not progress)
-    with bar, ThreadPoolExecutor(1) as pool:
-        for read in _ahead(pool, images, encoder, _batches(todo, batch_size)):
-            fine = [(m, t) for m, t in read if not isinstance(t, str)]
-            failures |= {m.row: t for m, t in read if isinstance(t, str)}
-            if fine:
-                first = read[0][0].row // batch_size * batch_size
-                result = _forward(encoder, fine, first, min(batch_size, n - first))
-                for missing, vector in zip((m for m, _ in fine), result, strict=True):
-                    if np.isfinite(vector).all():
-                        vectors[missing.row] = vector
-                        if missing.key is not None:
-                            store.add(missing.key, missing.stamp, vector)
-                    else:
-                        failures[missing.row] = f"{images.ids[missing.row]}: the network gave NaN or infinity for it."
-            bar.update(len(read))
-            if failures:
-                bar.set_postfix(failed=len(failures))
-
-
-def _forward(
-    encoder: "Encoder", fine: "list[tuple[Missing, torch.Tensor]]", first: int, size: int
-) -> "NDArray[np.float32]":
-    """Run one batch of fixed size, every image in its own slot; the slots of stored and failed images stay zero."""
-    import torch
-
-    example = fine[0][1]
-    full = torch.zeros((size, *example.shape), dtype=example.dtype)
-    slots = [missing.row - first for missing, _ in fine]
-    for slot, (_, tensor) in zip(slots, fine, strict=True):
-        full[slot] = tensor
-    return encoder.encode(full)[slots]
-
-
-def _batches(todo: list[Missing], batch_size: int) -> Iterator[list[Missing]]:
-    return (list(batch) for _, batch in groupby(todo, key=lambda missing: missing.row // batch_size))
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, images: ImageSet, encoder: "Encoder", batches: Iterator[list[Missing]]
-) -> "Iterator[list[tuple[Missing, torch.Tensor | str]]]":
-    """Decode the next batch while the network works on this one.
-
-    One thread, and nobody else reads images meanwhile: a user's dataset may not bear two at once.
-    """
-    waiting: list[Future] = []
-    for batch in batches:
-        waiting.append(pool.submit(_read, images, encoder, batch))
-        if len(waiting) > 1:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _read(images: ImageSet, encoder: "Encoder", batch: list[Missing]) -> "list[tuple[Missing, torch.Tensor | str]]":
-    """Return a tensor (3, h, w) an image, or the reason why there is none."""
-    results: list[tuple[Missing, torch.Tensor | str]] = []
-    for missing in batch:
-        try:
-            image = images[missing.row]
-        except ImageReadError as error:
-            results.append((missing, str(error)))
-            continue
-        path = images.paths[missing.row]
-        if missing.stamp and path and Stamp.of(path) != missing.stamp:
-            missing = missing._replace(key=None)  # the file is no longer the one that was hashed
-        try:
-            results.append((missing, encoder.preprocess(image)))
-        except Exception as error:  # a user's callable may raise anything; one image must not stop the run
-            reason = f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}"
-            results.append((missing, reason))
-    return results
 
 
 def _as_float32(vectors: Any) -> "NDArray[np.float32]":

@@ -1,34 +1,25 @@
 """The encoder: a network, one of its layers, a pooling and a preprocess, which together turn an image into a vector."""
 
-import hashlib
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .capture import (
-    INPUT,
-    Call,
-    averaged_maps,
-    batch_norms,
-    calibrate,
-    calls_before,
-    channels_last,
-    default_layer,
-    evaluating,
-    find_layer,
-    last_map,
-    tapped,
-    trace,
-)
-from .errors import ImageReadError, InputError, LayerNotFoundError, MethodNotApplicableError
-from .fingerprints import attribute_hashes, code_hash, drawn_images, preprocess_hash, state_hash
+from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace
+from .cards import card, identify
+from .devices import PRECISIONS, computing, half_type, place
+from .errors import ImageReadError, InputError, LayerNotFoundError, closest
+from .fingerprints import attribute_hashes, drawn_images
 from .images import ImageSet, as_image
-from .networks import load_network, place
-from .preprocess import described, named, normalization
+from .layers import Layers, calls_before, channels_last, default_layer, find_layer, layers_of, shape_at
+from .networks import load_network
+from .pooling import POOLS, pooled
+from .preprocess import named, normalization
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchvision.models import WeightsEnum
 
-_POOLS = ("gap", "max", "cls", "flatten")
-# How far the mean of a feature map may be from the vector, relative to the vector's norm, to count as the same thing.
-_EXACT = 1e-5
 _CALIBRATION = 64  # images that set the BatchNorm statistics of random weights
 
 
@@ -49,29 +37,52 @@ class Encoder:
     Parameters
     ----------
     network
-        "scenes" (the embedded default), a torchvision classification network by name ("resnet50", "mobilenet_v2", ...),
-        or any `torch.nn.Module` that takes a float32 batch (n, 3, h, w). A module is used as it is and never changed:
-        its training flags come back after every call.
+        "scenes" (the embedded default); a torchvision classification network by name ("resnet50", "mobilenet_v2", ...);
+        "timm:NAME" or "open_clip:NAME" where these packages are installed; or any `torch.nn.Module` that takes a batch
+        (n, 3, h, w). A module is used as it is and never changed: its training flags come back after every call.
     weights
-        For a network by name: "DEFAULT" (the newest that torchvision offers), another of torchvision's ("IMAGENET1K_V1"
-        or ResNet50_Weights.IMAGENET1K_V1), None (random, from `seed`) or a checkpoint file (a state dict as .pth, .pt,
-        .th or .safetensors; read without running code).
+        For a network by name: "DEFAULT" (the newest that torchvision offers), another by name ("IMAGENET1K_V1" or
+        ResNet50_Weights.IMAGENET1K_V1; a tag of timm's or open_clip's), None (random, from `seed`) or a checkpoint file
+        (a state dict as .pth, .pt, .th or .safetensors; read without running code).
     layer
-        Name of a submodule, whose output is taken, or "input:NAME" for what goes into it. By default the vector before
-        the classifier: the input of the last Linear that runs, or the last feature map where there is no Linear.
+        One of `layers`: a submodule, whose output is taken, or "output", what the network returns; or "input:NAME" for
+        what goes into a submodule. By default the vector before the classifier: the input of the last Linear, where
+        this gives what the network returns; "features" for SqueezeNet; else "output".
     pool
-        How a feature map (c, h, w) or tokens (t, c) become a vector: "gap" (mean over positions), "max", "cls" (first
-        token) or "flatten". A layer that already gives a vector is not pooled. Maps (h, w, c), as inside Swin, are
-        known by their shape: positions have the proportions of the input.
+        How a feature map (c, h, w) or tokens (t, c) become a vector: "gap" (mean over positions), "gem" (generalized
+        mean, power 3), "max", "cls" (first token), "flatten", or "none": flattened too, and `encode` gives the layer's
+        own shape. A layer that already gives a vector is not pooled. Maps (h, w, c), as inside Swin, are known by their
+        shape: positions have the proportions of the input.
     preprocess
         From an upright RGB PIL image to a float32 tensor (3, h, w); or a name that changes values and keeps the
         geometry: "imagenet", "[0,1]", "[-1,1]" or "grayscale". By default what torchvision gives with the weights (with
         a checkpoint file or random weights: what it gives with IMAGENET1K_V1). A module needs it said.
     device
-        "cpu", "cuda", "cuda:1", "mps": where the network runs. By default the CPU for a network by name, and where its
-        parameters are for a module.
+        "cpu", "cuda", "cuda:1", "mps", or "auto", the best that is here: where the network runs. By default the CPU for
+        a network by name, and where its parameters are for a module, which is never moved.
+    precision
+        "float32", or "half": 16-bit arithmetic by autocast, float16 on a GPU and bfloat16 on a CPU; the weights stay as
+        they are. Several times as fast where the hardware has it (else a warning), and not the same vectors: with
+        bfloat16 about one nearest neighbor in ten changed.
     seed
         Of the random weights.
+
+    Attributes
+    ----------
+    name, layer, pool, device, precision, seed
+        As given or chosen; the name of a module is its class.
+    module
+        The network itself.
+    dim
+        Numbers in a vector.
+    shape
+        Of what `encode` gives for one image: (dim,), or with pool "none" the layer's own.
+    input_shape
+        (3, h, w) that the preprocess gives.
+    official
+        The preprocess that came with a network by name, whatever is applied; None for a module.
+    weights, transforms
+        In words, where weights and preprocess come from.
 
     Raises
     ------
@@ -88,31 +99,31 @@ class Encoder:
         pool: str = "gap",
         preprocess: "str | Callable[[Image.Image], Tensor] | None" = None,
         device: "str | torch.device | None" = None,
+        precision: str = "float32",
         seed: int = 0,
     ) -> None:
-        if pool not in _POOLS:
-            raise InputError(f"pool must be one of {', '.join(map(repr, _POOLS))}, not {pool!r}.")
+        for name, value, known in (("pool", pool, POOLS), ("precision", precision, PRECISIONS)):
+            if value not in known:
+                near = closest(str(value), known)
+                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.{near}")
         self._take_network(network, weights, preprocess, seed)
-        self.pool = pool
-        self.device = place(self.module, device, move=isinstance(network, str))
         self.seed = seed
-        before = attribute_hashes(self.module)
-        probe = self._probe_preprocess()
-        self._calls: list[Call] = self._trace(probe)
-        self.layer: str = layer or default_layer(self._calls, self.name)
-        self._part = find_layer(self.module, self.layer, self._calls)
-        self._take_shape(probe)
-        after = attribute_hashes(self.module)
-        # What a forward pass writes onto the module (counters, kept activations) does not define it.
-        self._written = {name for name in before | after if before.get(name) != after.get(name)}
+        self.device = place(self.module, device, move=isinstance(network, str))
+        self.precision = precision
+        self._half = half_type(self.device) if precision == "half" else None
+        self._look()
+        self._aim(layer or self._own_layer or default_layer(self.calls, self.name), pool)
 
     def _take_network(self, network: "str | nn.Module", weights: Any, preprocess: Any, seed: int) -> None:
         import torch
 
+        self.official: Any = None
+        self._own_layer: str | None = None
         if isinstance(network, str):
             built = load_network(network, weights, seed)
             self.name, self.module, self.weights = network, built.module, built.weights
-            self._preprocess, self.transforms = built.preprocess, built.transforms
+            self.official, self._own_layer, self._architecture = built.preprocess, built.layer, built.name or network
+            self._choose(self.official, built.transforms)
         elif isinstance(network, torch.nn.Module):
             if not (isinstance(weights, str) and weights == "DEFAULT"):
                 raise InputError("weights= goes with a network's name; load them into a module before passing it.")
@@ -122,37 +133,109 @@ class Encoder:
                     "callable from a PIL image to a float tensor (3, h, w), or a name: 'imagenet', '[0,1]', '[-1,1]'."
                 )
             self.name, self.module, self.weights = type(network).__name__, network, "as given"
-            self._preprocess: Any = None
         else:
             raise InputError(f"network must be a name or a torch.nn.Module, not {type(network).__name__}.")
+        if preprocess is not None:
+            self._choose(preprocess)
+
+    def _choose(self, preprocess: Any, words: str | None = None) -> None:
         if isinstance(preprocess, str):
-            self._preprocess, self.transforms = named(preprocess, self._preprocess), f"{preprocess}, by name"
-        elif preprocess is not None:
-            self._preprocess, self.transforms = preprocess, "given by the user"
+            self.given_preprocess: Any = named(preprocess, self.official)
+            self.transforms = f"{preprocess}, by name"
+        else:
+            self.given_preprocess, self.transforms = preprocess, words or "given by the user"
+        self._normalization: Any = None
+
+    def _look(self) -> None:
+        """Run the network once on a drawn image, and keep what ran and which shapes came out."""
+        before = attribute_hashes(self.module)
+        probe = self._probe_preprocess()
+        try:
+            with computing(self.device, self._half):
+                self.calls: list[Call] = trace(self.module, self._placed(probe[None]))
+        except Exception as error:  # the user's module and preprocess may fail in any way
+            raise InputError(
+                f"{self.name} cannot run on one preprocessed image of shape {tuple(probe.shape)}: "
+                f"{type(error).__name__}: {error}. Does the preprocess fit the network?"
+            ) from error
+        after = attribute_hashes(self.module)
+        # What a forward pass writes onto the module (counters, kept activations) does not define it.
+        self.written = {name for name in before | after if before.get(name) != after.get(name)}
+
+    def _aim(self, layer: str, pool: str) -> None:
+        import torch
+
+        self.layer, self.pool = layer, pool
+        self._part = find_layer(self.module, layer, self.calls)
+        self.layer_shape = shape_at(layer, self.calls)
+        self._channels_last = len(self.layer_shape) == 3 and channels_last(
+            (1, *self.layer_shape), self.input_shape[1:], calls_before(self.calls, layer)
+        )
+        self.dim: int = self._pooled(torch.empty((1, *self.layer_shape), device="meta")).shape[1]
+        self.shape: tuple[int, ...] = self.layer_shape if pool == "none" else (self.dim,)
+
+    def at(self, layer: str, *, pool: str | None = None) -> "Encoder":
+        """Return this network at another layer; the module and the preprocess are shared, nothing is loaded anew.
+
+        Parameters
+        ----------
+        layer
+            One of `layers`, or "input:NAME".
+        pool
+            As for `Encoder`; by default this encoder's.
+
+        Raises
+        ------
+        LayerNotFoundError, InputError
+            There is no such layer, or it cannot be pooled so.
+        """
+        if pool is not None and pool not in POOLS:
+            raise InputError(f"pool must be one of {', '.join(map(repr, POOLS))}, not {pool!r}.")
+        twin = copy.copy(self)
+        twin._aim(layer, pool or self.pool)
+        return twin
+
+    def with_preprocess(self, preprocess: "str | Callable[[Image.Image], Tensor]") -> "Encoder":
+        """Return this network with another preprocess, a callable or a name; the module is shared.
+
+        Raises
+        ------
+        InputError
+            There is no preprocess of that name, or the network cannot run on what it gives.
+        """
+        twin = copy.copy(self)
+        twin._choose(preprocess)
+        del twin.input_shape
+        twin._look()
+        twin._aim(self.layer, self.pool)
+        return twin
 
     @property
-    def layers(self) -> list[str]:
-        """Names that `layer=` takes: submodules that run once in a forward pass and give a tensor, in running order."""
-        names = [c.name for c in self._calls]
-        return [name for name in names if names.count(name) == 1]
+    def layers(self) -> Layers:
+        """What `layer=` takes: a mapping from names to kind, shape and depth, in running order, shown as a table.
+
+        All submodules that run once in a forward pass and give a tensor, the default layer, and "output".
+        """
+        return layers_of(self.calls, self._own_layer or default_layer(self.calls, self.name))
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over weights, code and attributes of the network, layer, pooling, and what the preprocess does.
+        """16 hex digits over weights, code and attributes of the network, layer, pooling, precision, and preprocess.
 
         Computed anew each time, for the module is the user's and may have been trained on.
         """
-        found = attribute_hashes(self.module)
-        attributes = [f"{name} {found[name]}" for name in sorted(found) if name not in self._written]
-        digest = hashlib.sha256()
-        parts = (state_hash(self.module), code_hash(self.module), *attributes, self.layer, self.pool)
-        for part in (*parts, preprocess_hash(self.preprocess)):
-            digest.update(f"{part}|".encode())
-        return digest.hexdigest()[:16]
+        return identify([self])[0].fingerprint
+
+    def card(self) -> pd.DataFrame:
+        """Return what turns an image into a vector here: one row a property, column "value".
+
+        Colors, mean, std and range are measured on what the preprocess makes of plain images, whatever it is.
+        """
+        return card(self, identify([self])[0])
 
     def preprocess(self, image: "Image.Image") -> "Tensor":
         """Return what the network gets for an upright RGB image: float32 (3, h, w), always of one size."""
-        tensor = self._preprocess(image)
+        tensor = self.given_preprocess(image)
         import torch
 
         if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or not tensor.is_floating_point():
@@ -173,7 +256,9 @@ class Encoder:
         stretched to it, image by image.
         """
         x = tensor.detach().cpu().float().numpy()
-        mean, std = normalization(self._preprocess)
+        if self._normalization is None:
+            self._normalization = normalization(self.given_preprocess)
+        mean, std = self._normalization
         if mean is not None:
             x = x * np.reshape(std, (-1, 1, 1)) + np.reshape(mean, (-1, 1, 1))
         elif x.min() < 0 or x.max() > 1:
@@ -182,68 +267,21 @@ class Encoder:
         return (x.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
     def vectors(self, batch: "Tensor") -> "Tensor":
-        """Return the vectors (n, d) of a preprocessed batch (n, 3, h, w), with gradients where they are enabled."""
-        return self._pooled(self._tap(batch))
+        """Return the vectors (n, dim) of a preprocessed batch (n, 3, h, w), with gradients where they are enabled."""
+        return _run([self], batch)[0]
+
+    def scores(self, batch: "Tensor") -> Any:
+        """Return what the network itself returns for a preprocessed batch, with gradients where they are enabled."""
+        with evaluating(self.module), computing(self.device, self._half):
+            return self.module(self._placed(batch))
 
     def encode(self, batch: "Tensor") -> "NDArray[np.float32]":
-        """Return the vectors (n, d) float32 of a preprocessed batch (n, 3, h, w)."""
-        import torch
-
-        with torch.inference_mode():
-            return self.vectors(batch).float().cpu().numpy()
+        """Return the vectors (n, dim) float32 of a preprocessed batch (n, 3, h, w); (n, *shape) with pool "none"."""
+        return encode_layers([self], batch)[0].reshape(-1, *self.shape)
 
     def embed_image(self, image: "Image.Image | str | Path | NDArray[Any]") -> "NDArray[np.float32]":
-        """Return the vector (d,) float32 of one image (PIL image, path or array)."""
+        """Return the vector (dim,) float32 of one image (PIL image, path or array); `shape` with pool "none"."""
         return self.encode(self.preprocess(as_image(image))[None])[0]
-
-    def feature_maps(self, batch: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return the maps (n, d, h, w) whose mean over positions is the vector, and the vectors (n, d), both float32.
-
-        The claim is checked on these very images, to 1e-5 of each vector's norm, so what is built on it is exact.
-
-        Raises
-        ------
-        MethodNotApplicableError
-            The vector is not the mean of a feature map (a CLS token, layers after the pooling, max pooling, ...).
-        """
-        import torch
-
-        with torch.inference_mode(), averaged_maps(self.dim) as candidates:
-            vectors = self.vectors(batch).float()
-        for candidate in reversed(candidates):
-            maps = candidate.float()
-            if len(maps) == len(vectors):
-                error = (maps.mean(dim=(2, 3)) - vectors).norm(dim=1)
-                if bool((error <= _EXACT * vectors.norm(dim=1) + 1e-30).all()):
-                    return maps, vectors
-        why = "is not the mean of a feature map over its positions"
-        if not candidates:
-            why = "comes from no averaging of a known form over a feature map"
-        raise MethodNotApplicableError(
-            f"The vector of {self.name} at {self.layer!r} (pool {self.pool!r}) {why}, so it cannot be split into "
-            "contributions of patches. Use method='occlusion', or a layer that is averaged."
-        )
-
-    @property
-    def spatial_layer(self) -> str:
-        """The last layer up to the vector that gives maps (c, h, w) of several positions: where Grad-CAM looks."""
-        return self._last_map(calls_before(self._calls, self.layer), f"before {self.layer!r}")
-
-    @property
-    def last_spatial_layer(self) -> str:
-        """The last such layer of the whole network, whatever `layer` is: where Grad-CAM looks for a class."""
-        return self._last_map(self._calls, "in it")
-
-    def _last_map(self, calls: list[Call], where: str) -> str:
-        once = [c.name for c in self._calls].count
-        found = last_map([c for c in calls if once(c.name) == 1], self.input_shape[1:])
-        if found is None:
-            why = f"has no feature map (c, h, w) {where}, so Grad-CAM has nothing to weigh"
-        elif found.channels == 3:
-            why = f"gives (h, w, c) at {found.name!r}, its last feature map {where}, and Grad-CAM weighs (c, h, w)"
-        else:
-            return found.name
-        raise MethodNotApplicableError(f"{self.name} {why}. Use method='occlusion'.")
 
     def randomized(self, images: ImageSet, *, seed: int = 0) -> "Encoder":
         """Return the same encoder with random weights: the baseline beside every score of this network.
@@ -268,37 +306,21 @@ class Encoder:
         import torch
 
         twin = Encoder(
-            self.name,
+            self._architecture,
             weights=None,
             layer=self.layer,
             pool=self.pool,
-            preprocess=self._preprocess,
+            preprocess=self.given_preprocess,
             device=self.device,
+            precision=self.precision,
             seed=seed,
         )
+        twin.name, twin.transforms = self.name, self.transforms
         if batch_norms(twin.module):
             batch = _readable(twin, images)
             calibrate(twin.module, torch.stack(batch).to(twin.device))
             twin.weights += f", BatchNorm calibrated on {len(batch)} images"
         return twin
-
-    def card(self) -> pd.DataFrame:
-        """Return what turns an image into a vector here: one row a property, column "value"."""
-        rows = {
-            "network": self.name,
-            "weights": self.weights,
-            "weights hash": state_hash(self.module),
-            "layer": f"{self.layer}" + (" (what goes into it)" if self.layer.startswith(INPUT) else ""),
-            "pooling": self.pool if len(self._shape) > 2 else "none needed: the layer gives a vector",
-            "dimensions": self.dim,
-            "preprocess": self.transforms,
-            **described(self._preprocess),
-            "input": f"{' x '.join(map(str, self.input_shape))}, RGB, float32",
-            "device": self.device,
-            "precision": str(next((p.dtype for p in self.module.parameters()), "none")).removeprefix("torch."),
-            "fingerprint": self.fingerprint,
-        }
-        return pd.DataFrame({"value": pd.Series(rows, dtype=object)})
 
     def __repr__(self) -> str:
         return f"<Encoder: {self.name} ({self.weights}), {self.layer}, {self.dim} dimensions>"
@@ -306,54 +328,22 @@ class Encoder:
     def _repr_html_(self) -> str:
         return self.card().to_html(header=False)  # pandas escapes the values
 
-    def _take_shape(self, probe: "Tensor") -> None:
-        """Find out what the layer gives: its shape, where its channels are, and the vector's dimensions."""
+    @property
+    def precision_in_words(self) -> str:
+        """For the card: the type of the weights, and of the arithmetic where that is another."""
+        weights = str(next((p.dtype for p in self.module.parameters()), "none")).removeprefix("torch.")
+        half = str(self._half).removeprefix("torch.")
+        return f"{half} by autocast, weights {weights}: not the vectors of float32" if self._half else weights
+
+    def _placed(self, batch: "Tensor") -> "Tensor":
+        """Return a batch where the network is, in its own floating point type."""
         import torch
 
-        with torch.inference_mode():
-            x = self._tap(probe[None])
-            self._shape = tuple(x.shape)
-            before = calls_before(self._calls, self.layer)
-            self._channels_last = x.ndim == 4 and channels_last(self._shape, self.input_shape[1:], before)
-            self.dim: int = int(self._pooled(x).shape[1])
-
-    def _tap(self, batch: "Tensor") -> "Tensor":
-        with evaluating(self.module), tapped(self._part, self.layer) as seen:
-            self.module(batch.to(self.device))
-        if not seen:
-            raise LayerNotFoundError(f"The layer {self.layer!r} did not run for this input, or has no tensor there.")
-        if seen[-1].ndim < 2 or len(seen[-1]) != len(batch):
-            raise InputError(
-                f"The layer {self.layer!r} has shape {tuple(seen[-1].shape)} for {len(batch)} images: expected one "
-                "vector (d,), tokens (t, c) or feature map (c, h, w) an image. Choose another layer."
-            )
-        return seen[-1]
+        own = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        return batch.to(self.device, own)
 
     def _pooled(self, x: "Tensor") -> "Tensor":
-        if x.ndim == 2:
-            return x
-        if self.pool == "flatten":
-            return x.flatten(1)
-        if self.pool == "cls":
-            if x.ndim != 3:
-                raise InputError(f"pool='cls' needs tokens (n, t, c); {self.layer!r} gives {tuple(x.shape)}.")
-            return x[:, 0]
-        if x.ndim > 4:
-            raise InputError(
-                f"pool={self.pool!r} needs tokens (n, t, c) or maps (n, c, h, w); {self.layer!r} gives "
-                f"{tuple(x.shape)}. Take pool='flatten', or another layer."
-            )
-        positions = (1,) if x.ndim == 3 else (1, 2) if self._channels_last else (2, 3)
-        return x.mean(dim=positions) if self.pool == "gap" else x.amax(dim=positions)
-
-    def _trace(self, probe: "Tensor") -> list:
-        try:
-            return trace(self.module, probe[None].to(self.device))
-        except Exception as error:  # the user's module and preprocess may fail in any way
-            raise InputError(
-                f"{self.name} cannot run on one preprocessed image of shape {tuple(probe.shape)}: "
-                f"{type(error).__name__}: {error}. Does the preprocess fit the network?"
-            ) from error
+        return pooled(x, self.pool, channels_last=self._channels_last, layer=self.layer)
 
     def _probe_preprocess(self) -> "Tensor":
         """Run the preprocess on drawn images: it must work, give the same twice, and always one size."""
@@ -369,6 +359,38 @@ class Encoder:
         self.input_shape: tuple[int, ...] = tuple(first.shape)
         self.preprocess(other)  # of another size: what comes out must not be
         return first
+
+
+def encode_layers(encoders: Sequence[Encoder], batch: "Tensor") -> "list[NDArray[np.float32]]":
+    """Return the vectors (n, dim) float32 at several layers of one network, from one forward pass.
+
+    Parameters
+    ----------
+    encoders
+        One network at its layers: made by `Encoder.at`, so that module and preprocess are shared.
+    batch
+        (n, 3, h, w), preprocessed.
+    """
+    import torch
+
+    with torch.inference_mode():
+        return [vectors.float().cpu().numpy() for vectors in _run(encoders, batch)]
+
+
+def _run(encoders: Sequence[Encoder], batch: "Tensor") -> "list[Tensor]":
+    first = encoders[0]
+    with ExitStack() as stack:
+        taken = [stack.enter_context(tapped(e._part, e.layer, e._pooled)) for e in encoders]
+        first.scores(batch)
+    for encoder, found in zip(encoders, taken, strict=True):
+        if not found:
+            raise LayerNotFoundError(f"The layer {encoder.layer!r} did not run for this input, or has no tensor there.")
+        if found[-1].ndim != 2 or len(found[-1]) != len(batch):
+            raise InputError(
+                f"The layer {encoder.layer!r} gave {tuple(found[-1].shape)} for {len(batch)} images, and {encoder.dim} "
+                "numbers for one: what it gives does not belong to one image. Choose another layer."
+            )
+    return [found[-1] for found in taken]
 
 
 def _readable(encoder: Encoder, images: ImageSet) -> "list[Tensor]":

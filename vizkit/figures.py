@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ _FONT = {"family": "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-s
 _SEQUENTIAL = "Viridis"
 _DIVERGING = "RdBu_r"
 _PANEL = 280  # pixels a side
+_CELL = 210  # pixels a side of a picture in a gallery
+_SHARPEST = 2 * _CELL  # pixels of a picture's longer side: enough for a screen of twice the density
+_LINE = 16  # pixels a line of text, of about 0.15 characters a pixel
 
 
 def layout_figure(frame: pd.DataFrame, title: str, color: str | None = None) -> "go.Figure":
@@ -129,6 +133,63 @@ def evidence_figure(
     return figure
 
 
+def gallery_figure(
+    rows: "Sequence[Sequence[tuple[str, NDArray[np.uint8]]]]", headline: str, *, note: str = ""
+) -> "go.Figure":
+    """Draw pictures in rows, each under a title of its own.
+
+    Parameters
+    ----------
+    rows
+        For every row its pictures, left to right: (title, image (h, w, 3) uint8 RGB). Pictures of any size fit into
+        equal cells, undistorted; rows may differ in length. A title may have line breaks; a line that is too long
+        loses its middle.
+    headline
+        Title of the figure.
+    note
+        What a reader must know, below the pictures.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    InputError
+        There is no picture.
+    """
+    from plotly.subplots import make_subplots
+
+    if not any(rows):
+        raise InputError("A gallery needs at least one picture; there are none.")
+    columns = max(len(row) for row in rows)
+    lines = max(title.count("\n") + 1 for row in rows for title, _ in row)
+    width = columns * (_CELL + 14) + 20
+    top, below = (_wrapped(text, width - 20) for text in (headline, note))
+    titles, over, under = lines * _LINE + 12, len(top) * _LINE + 14, len(below) * _LINE + 16
+    drawn = len(rows) * (_CELL + titles)  # the plot's own area, its first row of titles included
+    figure = make_subplots(
+        rows=len(rows), cols=columns, horizontal_spacing=14 / (width - 20),
+        vertical_spacing=titles / (drawn - titles) if len(rows) > 1 else 0,
+    )  # fmt: skip
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    for i, row in enumerate(rows):
+        for j, (title, image) in enumerate(row):
+            _place(figure, title, image, (i + 1, j + 1), i * columns + j + 1)
+    figure.add_annotation(
+        text="<br>".join(map(html.escape, below)), x=0, y=0, yshift=-8, xref="paper", yref="paper", xanchor="left",
+        yanchor="top", align="left", showarrow=False, visible=bool(below),
+    )  # fmt: skip
+    figure.update_layout(
+        template="plotly_white", font=_FONT, width=width, height=drawn + over + under, showlegend=False,
+        margin={"l": 10, "r": 10, "t": over + titles, "b": under},
+        title={"text": "<br>".join(map(html.escape, top)), "font": {"size": 13}, "x": 10 / width, "y": 1,
+               "yanchor": "top", "pad": {"t": 10}},
+    )  # fmt: skip
+    return figure
+
+
 def is_signed(*maps: "NDArray[np.float32]") -> bool:
     """Whether the maps go below zero by more than rounding (1e-3 of the largest value)."""
     largest = max((float(np.abs(m).max()) for m in maps), default=0.0)
@@ -156,6 +217,41 @@ def _image_traces(image: "NDArray[np.uint8]", values: "NDArray[np.float32] | Non
             )
         )
     return traces
+
+
+def _place(figure: "go.Figure", title: str, image: "NDArray[np.uint8]", cell: tuple[int, int], number: int) -> None:
+    """Put a picture and its title into a cell (row, column, both from 1), whose axes have a number."""
+    small = _shrunk(image)
+    height, width = small.shape[:2]
+    row, column = cell
+    x, y = (f"{axis}{number if number > 1 else ''}" for axis in "xy")
+    figure.add_traces(_image_traces(small, None), rows=row, cols=column)
+    axes = {"constrain": "domain", "row": row, "col": column}
+    figure.update_xaxes(range=[0, width], constraintoward="left", **axes)
+    figure.update_yaxes(range=[height, 0], constraintoward="top", scaleanchor=x, **axes)
+    figure.add_annotation(
+        text="<br>".join(html.escape(_shortened(line)) for line in title.split("\n")), x=0, y=1, xref=f"{x} domain",
+        yref=f"{y} domain", xanchor="left", yanchor="bottom", align="left", showarrow=False,
+    )  # fmt: skip
+
+
+def _shrunk(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    """Return a picture no larger than a cell can show."""
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((_SHARPEST, _SHARPEST))
+    return np.asarray(picture)
+
+
+def _shortened(line: str) -> str:
+    """Cut the middle out of a line that is wider than a cell: names of files differ at their ends."""
+    most = int(_CELL * 0.155)
+    return line if len(line) <= most else f"{line[: most // 2 - 1]}…{line[-(most - most // 2) :]}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, int(width * 0.155), break_on_hyphens=False)
 
 
 def _png(image: "NDArray[np.uint8]", *, gray: bool) -> str:

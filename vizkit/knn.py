@@ -214,7 +214,7 @@ def _member(embeddings: Embeddings, row: int) -> _Query:
 
 def _of_image(embeddings: Embeddings, image: Any) -> "NDArray[np.float32]":
     encoder = require_encoder(embeddings, "Searching with an image that is not in the set")
-    return _checked(embeddings, encoder.embed_image(image))
+    return _checked(embeddings, encoder.embed_image(image).ravel())
 
 
 def _is_vector(query: Any) -> bool:

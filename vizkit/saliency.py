@@ -25,6 +25,7 @@ from .encoders import Encoder
 from .errors import InputError, MethodNotApplicableError
 from .evidence import NOT_MEASURED, Evidence, PairEvidence, method_name
 from .images import as_image
+from .spatial import feature_maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,13 +225,13 @@ def _maps_and_vectors(
         batch = x[start : start + FORWARD]
         if refusal is None:
             try:
-                m, v = encoder.feature_maps(batch)
+                m, v = feature_maps(encoder, batch)
                 maps.extend(m.cpu().numpy())
                 vectors.extend(v.cpu().numpy().astype(np.float64))
                 continue
             except MethodNotApplicableError as error:
                 refusal = error
-        vectors.extend(encoder.encode(batch).astype(np.float64))
+        vectors.extend(encoder.encode(batch).reshape(len(batch), -1).astype(np.float64))
     return (None if refusal else maps), np.stack(vectors), refusal
 
 

@@ -117,8 +117,13 @@ class Cache:
         for shard in shards(self.folder):
             self._read(shard)
 
-    def recall(self, images: "ImageSet", vectors: "NDArray[np.float32]", failures: dict[int, str]) -> list[Missing]:
-        """Fill in stored vectors; return what must be computed. An image that cannot be read joins the failures."""
+    def recall(
+        self, images: "ImageSet", vectors: "NDArray[np.float32]", failures: dict[int, str], hashed: dict[int, str]
+    ) -> list[Missing]:
+        """Fill in stored vectors; return what must be computed. An image that cannot be read joins the failures.
+
+        `hashed` holds the content hashes of rows that another layer's cache has asked for, and gets those found here.
+        """
         from tqdm.auto import tqdm
 
         todo = []
@@ -128,10 +133,11 @@ class Cache:
             stamp = Stamp.of(path) if path and images.whole_files else None
             try:
                 known = self.key_of(stamp)
-                key = known or images.fingerprint(row)
+                key = known or hashed.get(row) or images.fingerprint(row)
             except ImageReadError as error:
                 failures[row] = str(error)
                 continue
+            hashed[row] = key
             vector = self.get(key)
             if vector is None:
                 todo.append(Missing(row, key, stamp))
