@@ -28,6 +28,8 @@ TIMM = {
     "test_vit": ("input:head", 64, 160, "blocks.4"),
     "test_efficientnet": ("input:classifier", 256, 160, "conv_head"),
     "convnext_atto": ("input:head.fc", 320, 224, "stages.3"),
+    "caformer_s18": ("input:head.fc", 512, 224, "stages.3"),  # its classifier has two Linears
+    "sequencer2d_s": ("input:head.fc", 384, 224, "stages.2"),  # its classifier pools
     "vit_tiny_patch16_dinov3_qkvb": ("output", 192, 256, "norm"),  # has no classifier
     "deit_tiny_distilled_patch16_224": ("output", 192, 224, "norm"),  # has two, which read different vectors
     "crossvit_tiny_240": ("output", 288, 240, None),
@@ -329,6 +331,9 @@ def test_a_checkpoint_of_open_clip_gives_its_vectors(part, towers, tmp_path):
     quick = vk.Encoder("open_clip:small-vit/first", weights=tmp_path / "own.pt")
     assert quick.weights == "file own.pt, run with QuickGELU"
     assert not agree(quick.encode(batch), expected, 1e-6)
+    torch.save(open_clip.create_model("small-resnet").state_dict(), tmp_path / "resnet.pt")
+    resnet = load_network("open_clip:small-resnet", tmp_path / "resnet.pt", 0)
+    assert resnet.weights == "file resnet.pt"  # a tower without either
 
 
 def test_checkpoints_of_another_network_are_refused_in_words(towers, tmp_path):

@@ -104,9 +104,8 @@ def _before_classifier(module: Any) -> str | None:
     if isinstance(classifier, nn.Identity):
         return "output"
     parts = dict(module.named_modules())
-    last = module.pretrained_cfg.get("classifier")  # by name, where get_classifier gives pooling and Linear together
-    if isinstance(last, str) and isinstance(parts.get(last), nn.Linear):
-        return f"input:{last}"
+    if hasattr(classifier, "global_pool"):  # pooling and Linear together: the name of the Linear is noted
+        classifier = parts[module.pretrained_cfg["classifier"]]
     return next((f"input:{name}" for name, part in parts.items() if part is classifier), None)
 
 

@@ -87,47 +87,6 @@ def _entry(name: str, entries: Any, weights: Any) -> "WeightsEnum | None":
     return None if tag is None else known[tag]
 
 
-def place(module: "nn.Module", device: Any, *, move: bool) -> str:
-    """Return the device that a module runs on, in words.
-
-    Parameters
-    ----------
-    module
-        The network.
-    device
-        None: where its parameters are.
-    move
-        Whether the module may be moved there.
-
-    Raises
-    ------
-    InputError
-        There is no such device here, or the module lies on another and may not be moved.
-    """
-    import torch
-
-    tensor = next(module.parameters(), next(module.buffers(), None))
-    lies = torch.device("cpu") if tensor is None else tensor.device
-    if device is None:
-        return str(lies)
-    try:
-        probe = torch.zeros(1, device=device)
-        probe.cpu()  # the "meta" device, which holds no data, fails here
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # by kind of device
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        here += ["mps"] if torch.backends.mps.is_available() else []
-        raise InputError(f"There is no device {device!r} here; there is {', '.join(map(repr, here))}.") from error
-    wanted = probe.device
-    if move:
-        module.to(wanted)
-    elif tensor is not None and lies != wanted:
-        raise InputError(
-            f"The module lies on {str(lies)!r}, and device={str(wanted)!r}: a module is used as it is, so move it "
-            f"first with module.to({str(wanted)!r}), or leave device= out."
-        )
-    return str(wanted)
-
-
 def _scenes(weights: "str | os.PathLike[str] | None", seed: int) -> Network:
     from torchvision.transforms._presets import ImageClassification
 
