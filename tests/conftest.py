@@ -1,6 +1,7 @@
 """What every test shares: the folder of real photos and weights, and a cache folder of the tests' own."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,17 @@ def shared():
         wanted = " and ".join(f"{name}/" for name in missing)
         pytest.skip(f"real photos and weights: no {wanted} in {folder} (name another folder with VIZKIT_SHARED)")
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Block every connection, and list the attempts: a library might swallow the error."""
+    attempts = []
+
+    def refuse(*arguments, **_):
+        attempts.append(arguments)
+        raise OSError("blocked by the test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return attempts

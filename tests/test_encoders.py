@@ -3,7 +3,6 @@
 import copy
 import functools
 import pickle
-import socket
 
 import numpy as np
 import pandas as pd
@@ -25,53 +24,6 @@ from vizkit.errors import (
 )
 from vizkit.layers import channels_last
 from vizkit.spatial import feature_maps, spatial_layer
-
-# family -> (the classifier's last Linear, dimensions, input size); SqueezeNet's classifier is a convolution
-FAMILIES = {
-    "vgg11": ("classifier.6", 4096, 224),
-    "vgg16": ("classifier.6", 4096, 224),
-    "resnet18": ("fc", 512, 224),
-    "resnet50": ("fc", 2048, 224),
-    "googlenet": ("fc", 1024, 224),
-    "inception_v3": ("fc", 2048, 299),
-    "efficientnet_b0": ("classifier.1", 1280, 224),
-    "mobilenet_v2": ("classifier.1", 1280, 224),
-    "mobilenet_v3_small": ("classifier.3", 1024, 224),
-    "densenet121": ("classifier", 1024, 224),
-}
-
-
-def without_classifier(module, name):
-    """Cut the last Linear out of a copy: what then comes out is the vector before the classifier."""
-    cut = copy.deepcopy(module)
-    parent, _, leaf = name.rpartition(".")
-    setattr(cut.get_submodule(parent), leaf, torch.nn.Identity())
-    return cut.eval()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_default_vector_is_what_the_classifier_gets(name):
-    head, dim, side = FAMILIES[name]
-    encoder = vk.Encoder(name, weights=None, seed=3)
-    batch = torch.stack([encoder.preprocess(photo(i, (400, 300))) for i in range(3)])
-    calibrate(encoder.module, batch)
-    ours = encoder.encode(batch)
-    with torch.no_grad():
-        expected = without_classifier(encoder.module, head)(batch).numpy()
-    assert encoder.layer == f"input:{head}"
-    assert ours.shape == (3, dim) == (3, encoder.dim)
-    assert encoder.input_shape == (3, side, side)
-    norms = np.linalg.norm(expected, axis=1)
-    assert (np.linalg.norm(ours - expected, axis=1) <= 1e-5 * norms).all()
-    # Agreement means something only where inputs matter: two images are far further apart than the tolerance.
-    apart = np.linalg.norm(expected[0] - expected[1])
-    assert apart >= 100 * 1e-5 * norms.max()
-    alone = encoder.encode(batch[1:2])[0]
-    assert np.linalg.norm(alone - expected[1]) <= 1e-5 * norms[1]
-    # The control: another resize gives another vector.
-    smaller = torchvision.transforms.functional.resize(batch[:1], [side - 24, side - 24])
-    wrong = encoder.encode(torch.nn.functional.pad(smaller, (12, 12, 12, 12)))[0]
-    assert np.linalg.norm(wrong - expected[0]) > 1e-5 * norms[0]
 
 
 def test_a_named_layer_is_its_output_pooled():
@@ -437,15 +389,6 @@ def test_a_layer_of_another_form_is_refused_in_words():
         make("split")
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("blocked by the test")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
 def test_without_network_and_cache_one_sentence_says_what_to_do(tmp_path, monkeypatch, no_network):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"cannot be downloaded .* Put resnet18-f37072fd.pth there"):
@@ -509,19 +452,3 @@ def test_what_was_seen_is_the_picture_before_normalization():
     image = photo(4, (256, 256))
     expected = np.asarray(image.crop((16, 16, 240, 240)), int)
     assert np.abs(encoder.seen(encoder.preprocess(image)).astype(int) - expected).max() <= 1
-
-
-def test_real_weights_through_torchvisions_cache(shared, tmp_path, monkeypatch, no_network):
-    """torchvision's own loading code finds the file, no byte travels, and the vectors are those of the file."""
-    source = shared / "torch/converted/mobilenet_v2_tf2-fe1e9c5f.pth"
-    (tmp_path / "hub/checkpoints").mkdir(parents=True)
-    for name in ("mobilenet_v2-7ebf99e0.pth", "mobilenet_v2-b0353104.pth"):
-        (tmp_path / "hub/checkpoints" / name).write_bytes(source.read_bytes())
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    by_name = vk.Encoder("mobilenet_v2")
-    by_file = vk.Encoder("mobilenet_v2", weights=source)
-    batch = torch.rand(2, 3, 224, 224)
-    np.testing.assert_array_equal(by_name.encode(batch), by_file.encode(batch))
-    # The newest weights come with another resize than the first ones, and the card says so.
-    assert by_name.card().loc["resize", "value"] == "232 pixels"
-    assert by_file.card().loc["resize", "value"] == "256 pixels"

@@ -1,5 +1,7 @@
 """Figures show the numbers they are given, and strangers' texts as text."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -7,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from vizkit.errors import InputError
-from vizkit.figures import PALETTE, evidence_figure, layout_figure
+from vizkit.figures import PALETTE, evidence_figure, gallery_figure, layout_figure
 from vizkit.widgets.bundle import bundle
 
 HOSTILE = "<img src=x onerror=alert(1)></script>"
@@ -41,6 +44,8 @@ def test_texts_of_strangers_are_escaped_wherever_they_stand(frame):
     panel = (HOSTILE, np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
     evidence = evidence_figure([panel], HOSTILE, HOSTILE)
     assert "<img" not in evidence.to_json().replace("\\u003c", "<")
+    gallery = gallery_figure([[(HOSTILE, np.zeros((8, 8, 3), np.uint8))]], HOSTILE, note=HOSTILE)
+    assert "<img" not in gallery.to_json().replace("\\u003c", "<")
 
 
 def test_a_number_colors_by_its_value(frame):
@@ -91,3 +96,53 @@ def test_a_number_that_is_missing_has_no_color(frame):
 def test_the_explorer_and_the_figures_share_one_palette():
     front = re.search(r"CATEGORY_COLORS = \[(.*?)\]", bundle(), re.DOTALL)[1]
     assert tuple(re.findall(r"#[0-9a-f]{6}", front)) == PALETTE
+
+
+def shown(trace):
+    """Return the picture of a trace, (h, w, 3)."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(trace.source.split(",", 1)[1]))))
+
+
+def test_a_gallery_shows_each_picture_once_under_its_title():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((40, 30), (30, 40), (20, 20))]
+    figure = gallery_figure([[("a", pictures[0]), ("b\nbelow", pictures[1])], [("c", pictures[2])]], "head", note="n")
+    for trace, picture in zip(figure.data, pictures, strict=True):
+        np.testing.assert_array_equal(shown(trace), picture)
+    titles = {a.xref: a.text for a in figure.layout.annotations}
+    assert titles == {"x domain": "a", "x2 domain": "b<br>below", "x3 domain": "c", "paper": "n"}
+    for trace, picture in zip(figure.data, pictures, strict=True):
+        x, y = (figure.layout[name.replace(name[0], f"{name[0]}axis")] for name in (trace.xaxis, trace.yaxis))
+        assert (x.range, y.range) == ((0, picture.shape[1]), (picture.shape[0], 0))
+        assert y.scaleanchor == trace.xaxis  # a pixel is a square
+        assert not x.visible
+        assert not y.visible
+
+
+def test_cells_of_a_gallery_are_equal_squares_with_room_for_their_titles():
+    square = np.zeros((9, 9, 3), np.uint8)
+    figure = gallery_figure([[("one", square)] * 3, [("one\ntwo\nthree", square)] * 3], "head")
+    layout = figure.layout
+    w = layout.width - layout.margin.l - layout.margin.r
+    h = layout.height - layout.margin.t - layout.margin.b
+    sides = [
+        (np.ptp(layout[f"xaxis{i}"].domain) * w, np.ptp(layout[f"yaxis{i}"].domain) * h) for i in ("", *range(2, 7))
+    ]
+    np.testing.assert_allclose(sides, sides[0][0], rtol=0.05)
+    gap = (layout.yaxis.domain[0] - layout.yaxis4.domain[1]) * h
+    assert gap > 3 * layout.font.size * 1.2
+
+
+def test_a_gallery_shrinks_large_pictures_and_cuts_long_names_in_their_middle():
+    figure = gallery_figure([[("x" * 100 + "_last.jpg", np.zeros((3000, 4000, 3), np.uint8))]], "head")
+    height, width = shown(figure.data[0]).shape[:2]
+    assert width == 420
+    assert height == 315
+    assert re.fullmatch(r"x+…x*_last\.jpg", figure.layout.annotations[0].text)
+    assert len(figure.layout.annotations[0].text) < 40
+
+
+@pytest.mark.parametrize("rows", [[], [[]]])
+def test_a_gallery_needs_a_picture(rows):
+    with pytest.raises(InputError, match="A gallery needs at least one picture"):
+        gallery_figure(rows, "head")

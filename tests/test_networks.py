@@ -2,7 +2,6 @@
 
 import pickle
 import random
-import socket
 import sys
 from pathlib import Path
 
@@ -60,20 +59,6 @@ WRONG = {"vit": "transformer", "resnet": "layer4", "timm": "input:head.proj", "c
 class Evil:
     def __reduce__(self):
         return (eval, ("__import__('pathlib').Path('evil').touch()",))
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """Block every connection, and list the attempts: a library might swallow the error."""
-    attempts = []
-
-    def refuse(*arguments, **_):
-        attempts.append(arguments)
-        raise OSError("blocked by the test")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return attempts
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 
 import vizkit as vk
 from vizkit.errors import InputError
-from vizkit.preprocess import Preprocess, described, named, normalization
+from vizkit.measured import measured_colors
+from vizkit.preprocess import Preprocess, described, named
 
 IMAGE = photo(3, (256, 256))
 PIXELS = torch.from_numpy(np.asarray(IMAGE)[16:240, 16:240].transpose(2, 0, 1) / 255).float()  # no resize at 256
@@ -104,9 +105,9 @@ def unit(image):
     ],
 )
 def test_mean_and_std_of_any_callable_are_found(mean, std):
-    found = normalization(planted(mean, std))
-    np.testing.assert_allclose(found[0], mean, atol=1e-5)
-    np.testing.assert_allclose(found[1], std, rtol=1e-5)
+    found = measured_colors(planted(mean, std))
+    np.testing.assert_allclose(found.mean, mean, atol=1e-5)
+    np.testing.assert_allclose(found.std, std, rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -144,6 +145,11 @@ def smooth(image):
     return x * x * (3 - 2 * x)
 
 
+def divided(image):
+    pixels = np.asarray(image.resize((32, 32)), np.float32).transpose(2, 0, 1)
+    return torch.from_numpy((pixels - pixels.min()) / (pixels.max() - pixels.min()))  # numpy warns on a plain image
+
+
 def failing(image):
     raise RuntimeError("no")
 
@@ -153,6 +159,7 @@ def failing(image):
     [
         (standardized, None, "black and white give the same values"),
         (stretched, None, "an image of one color gives values that are no numbers"),
+        (divided, None, "an image of one color gives values that are no numbers"),
         (lambda image: unit(ImageOps.autocontrast(image)), "red, green, blue", "depends on the rest of the image"),
         (lambda image: unit(ImageOps.equalize(image)), "red, green, blue", "depends on the rest of the image"),
         (lambda image: unit(image) ** 2.2, "red, green, blue", "from black to white is no straight line"),
@@ -172,7 +179,7 @@ def test_what_is_no_straight_map_of_each_channel_is_said_not_to_be_known(preproc
     assert why in said["mean"]
     assert said["std"] == said["mean"]
     assert said["colors"] == (colors or said["mean"])
-    assert normalization(preprocess) == (None, None)
+    assert measured_colors(preprocess).mean is None
 
 
 # ------------------------------------------------------------------ what it does to sizes, read or measured
@@ -196,6 +203,7 @@ def timms(**options):
         (Preprocess(232, 200, interpolation="bicubic"), "232 pixels", "200 pixels", "bicubic"),
         (torchvision.models.EfficientNet_B3_Weights.DEFAULT.transforms(), "320 pixels", "300 pixels", "bicubic"),
         (v1.Compose([v1.Resize(256), v1.CenterCrop(224), *TENSOR]), "256 pixels", "224 pixels", "bilinear"),
+        (v1.Compose([v1.Resize(9, antialias=False), *TENSOR]), "9 pixels", "none", "bilinear"),  # Pillow does anyway
         (v1.Compose([v1.Resize([70]), v1.CenterCrop((64, 48)), *TENSOR]), "70 pixels", "64 x 48 pixels", "bilinear"),
         (v1.Compose([v1.Resize((224, 288), BICUBIC), *TENSOR]), "squashed to 224 x 288 pixels", "none", "bicubic"),
         (
@@ -277,10 +285,18 @@ def test_the_sizes_of_a_plain_function_are_measured(side):
     assert sizes(shorter(side, crop)) == kept
     assert sizes(lambda image: shorter(side, crop)(image.convert("L").convert("RGB"))) == kept
     assert sizes(lambda image: Image.merge("RGB", shorter(side, crop)(image).split()[::-1])) == kept
+    smooth = Image.Resampling.BILINEAR
     squash = f"squashed to {side} x {side} pixels (measured)"
     assert sizes(lambda image: image.resize((side, side))) == (squash, "none (measured)")
     cut = (side - crop) // 2
-    assert sizes(lambda i: i.resize((side, side)).crop((cut, cut, cut + crop, cut + crop))) == (squash, kept[1])
+    assert sizes(lambda i: i.resize((side, side), smooth).crop((cut, cut, cut + crop, cut + crop))) == (squash, kept[1])
+
+
+def bulged(image):
+    """Stretch the middle and press the borders, evenly to all sides."""
+    places = (np.sin(np.linspace(-np.pi / 2, np.pi / 2, 224)) + 1) / 2
+    rows, columns = (np.round(places * (side - 1)).astype(int) for side in (image.height, image.width))
+    return Image.fromarray(np.asarray(image)[rows][:, columns])
 
 
 @pytest.mark.parametrize(
@@ -291,6 +307,7 @@ def test_the_sizes_of_a_plain_function_are_measured(side):
         lambda image: image.rotate(90, expand=True).resize((224, 224)),
         lambda image: image.rotate(10).resize((224, 224)),
         lambda image: image.crop((0, 0, 224, 224)),
+        bulged,
         lambda image: image.resize((image.width // 2, image.height // 2)),
     ],
 )
@@ -335,6 +352,7 @@ def test_a_name_over_a_name_replaces_it():
         (clip("longest"), "a Compose whose resize and crop cannot be taken over: expected a resize of the shorter"),
         (unit, "a function whose resize and crop cannot be taken over"),
         (v1.Compose([v1.Resize(256), v1.CenterCrop((224, 192)), *TENSOR]), "a Compose whose resize and crop cannot"),
+        (v1.Compose([*TENSOR, v1.Resize(256, antialias=False), v1.CenterCrop(224)]), "a Compose whose resize and crop"),
         (v1.Compose([v1.Resize(256), *TENSOR]), "a Compose whose resize and crop cannot"),
         (v1.Compose([v1.Resize(256, max_size=400), v1.CenterCrop(224), *TENSOR]), "Compose whose resize and crop"),
     ],

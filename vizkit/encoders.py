@@ -17,9 +17,10 @@ from .errors import ImageReadError, InputError, LayerNotFoundError, closest
 from .fingerprints import attribute_hashes, drawn_images
 from .images import ImageSet, as_image
 from .layers import Layers, calls_before, channels_last, default_layer, find_layer, layers_of, shape_at
+from .measured import Colors, measured_colors, picture
 from .networks import load_network
 from .pooling import POOLS, pooled
-from .preprocess import named, normalization
+from .preprocess import named
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +145,7 @@ class Encoder:
             self.transforms = f"{preprocess}, by name"
         else:
             self.given_preprocess, self.transforms = preprocess, words or "given by the user"
-        self._normalization: Any = None
+        self._colors: Colors | None = None
 
     def _look(self) -> None:
         """Run the network once on a drawn image, and keep what ran and which shapes came out."""
@@ -252,19 +253,12 @@ class Encoder:
     def seen(self, tensor: "Tensor") -> "NDArray[np.uint8]":
         """Return a preprocessed tensor (3, h, w) as the picture the network saw, (h, w, 3) uint8 RGB.
 
-        Mean and standard deviation are taken off where the preprocess names them; else values outside [0, 1] are
-        stretched to it, image by image.
+        By the mean, standard deviation and channel order that are measured on the preprocess; where they are not known,
+        values outside [0, 1] are stretched to it, image by image.
         """
-        x = tensor.detach().cpu().float().numpy()
-        if self._normalization is None:
-            self._normalization = normalization(self.given_preprocess)
-        mean, std = self._normalization
-        if mean is not None:
-            x = x * np.reshape(std, (-1, 1, 1)) + np.reshape(mean, (-1, 1, 1))
-        elif x.min() < 0 or x.max() > 1:
-            x = (x - x.min()) / max(float(np.ptp(x)), 1e-12)
-        x = np.repeat(x, 3, axis=0) if len(x) == 1 else x[:3]
-        return (x.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+        if self._colors is None:
+            self._colors = measured_colors(self.given_preprocess)
+        return picture(tensor.detach().cpu().float().numpy(), self._colors)
 
     def vectors(self, batch: "Tensor") -> "Tensor":
         """Return the vectors (n, dim) of a preprocessed batch (n, 3, h, w), with gradients where they are enabled."""
@@ -326,7 +320,8 @@ class Encoder:
         return f"<Encoder: {self.name} ({self.weights}), {self.layer}, {self.dim} dimensions>"
 
     def _repr_html_(self) -> str:
-        return self.card().to_html(header=False)  # pandas escapes the values
+        with pd.option_context("display.max_colwidth", None):  # pandas escapes the values
+            return self.card().to_html(header=False)
 
     @property
     def precision_in_words(self) -> str:

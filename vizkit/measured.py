@@ -92,6 +92,22 @@ def measured_colors(preprocess: Any) -> Colors:
     return replace(measured, mean=tuple(mean.tolist()), std=tuple((1 / spread).tolist()))
 
 
+def picture(values: "NDArray[np.float32]", colors: Colors | None) -> "NDArray[np.uint8]":
+    """Return a network's input (c, h, w) as a picture (h, w, 3) uint8 RGB.
+
+    By the mean, standard deviation and channel order of `colors`; where they are not known, values outside [0, 1] are
+    stretched to it.
+    """
+    if colors is not None and colors.mean is not None and colors.std is not None:
+        values = values * np.reshape(colors.std, (-1, 1, 1)) + np.reshape(colors.mean, (-1, 1, 1))
+        if colors.channels is not None:
+            values = values[np.argsort(colors.channels)]
+    elif values.min() < 0 or values.max() > 1:
+        values = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
+    values = np.repeat(values, 3, axis=0) if len(values) == 1 else values[:3]
+    return (values.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+
+
 def _run(preprocess: Any, pixels: "NDArray[np.uint8]") -> "NDArray[np.float32]":
     """Return what a preprocess makes of an image (h, w, 3), as (c, h, w); a plain image may make it warn."""
     from PIL import Image

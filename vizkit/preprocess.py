@@ -150,15 +150,6 @@ def described(preprocess: Any) -> dict[str, str]:
     }
 
 
-def normalization(preprocess: Any) -> tuple[Any, Any]:
-    """Return mean and std (c,) of a preprocess, as measured: value in [0, 1] = input * std + mean. Else (None, None).
-
-    Measured anew at each call, by seven calls of the preprocess.
-    """
-    colors = measured_colors(preprocess)
-    return (None, None) if colors.mean is None else (np.array(colors.mean), np.array(colors.std))
-
-
 class _Geometry(NamedTuple):
     resize: str
     crop: str

@@ -17,7 +17,7 @@ from ..extraction import embed
 from ..figures import gallery_figure
 from ..images import ImageSet
 from ..knn import nearest_rows, neighbor_graph
-from ..measured import Colors, measured_colors
+from ..measured import Colors, measured_colors, picture
 from ..preprocess import described
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ class PreprocessCheck:
         """Draw what the network sees of the images that keep fewest neighbors.
 
         Each row shows the original, and what the network gets under either preprocess, titled with one thing in which
-        the two differ. Both are turned back into
-        pictures with the mean, standard deviation and channel order of one reference: the preprocess that came with the
-        weights, or for a module the one it was given with. So a picture shows what the network sees relative to what it
-        was trained on: a missing normalization looks washed out, swapped channels look swapped, and a squash distorts.
+        the two differ. Both are turned back into pictures with the mean, standard deviation and channel order of one
+        reference: the preprocess that came with the weights, or for a module the one it was given with. So a picture
+        shows what the network sees relative to what it was trained on: a missing normalization looks washed out,
+        swapped channels look swapped, and a squash distorts.
         Where the reference has no mean that can be measured, values are stretched to [0, 1], picture by picture.
 
         Parameters
@@ -130,7 +130,7 @@ class PreprocessCheck:
             pictures = [np.asarray(image)]
             for column, encoder in (("as given", self.encoder), ("against", self.against)):
                 titles.append(f"{column}\n{changed}: {says[column]}")
-                pictures.append(_picture(encoder.preprocess(image), reference))
+                pictures.append(picture(encoder.preprocess(image).numpy(), reference))
             rows.append(list(zip(titles, pictures, strict=True)))
         return gallery_figure(rows, f"{self.encoder.name}: {self.summary}", note=words)
 
@@ -322,19 +322,6 @@ def _interval(hits: "NDArray[np.int64]", k: int, seed: int) -> tuple[float, floa
 def _said(encoder: Encoder, name: str) -> dict[str, str]:
     size = " x ".join(map(str, encoder.input_shape))
     return {"preprocess": name, **described(encoder.given_preprocess), "input": size}
-
-
-def _picture(tensor: "Tensor", reference: Colors | None) -> "NDArray[np.uint8]":
-    """Return a network's input (c, h, w) as a picture (h, w, 3) uint8, by the reference's mean, std and order."""
-    x = tensor.detach().cpu().float().numpy()
-    if reference is None or reference.mean is None or reference.std is None:
-        x = (x - x.min()) / max(float(np.ptp(x)), 1e-12)
-    else:
-        x = x * np.reshape(reference.std, (-1, 1, 1)) + np.reshape(reference.mean, (-1, 1, 1))
-        if reference.channels is not None:
-            x = x[np.argsort(reference.channels)]
-    x = np.repeat(x, 3, axis=0) if len(x) == 1 else x[:3]
-    return (x.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
 
 def _count(value: Any, name: str, what: str) -> int:
