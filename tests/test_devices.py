@@ -65,15 +65,34 @@ def test_a_module_of_another_type_gets_its_own_type():
 
 
 def test_on_nvidia_hardware_float32_is_not_rounded_to_tf32_and_the_users_settings_come_back():
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = (cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32)
-    matmul.allow_tf32 = True
+    cudnn = torch.backends.cudnn
+    own = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
+
+    def settings():
+        return [*(kind.fp32_precision for kind in own), cudnn.deterministic, cudnn.benchmark]
+
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
     try:
+        before = settings()
         with devices.computing("cuda:0", None):
-            assert (cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32) == (False, True, False)
-        assert (cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32) == (*before[:2], True)
+            assert settings() == ["ieee", "ieee", "ieee", True, False]
+        assert settings() == before
+        assert torch.get_float32_matmul_precision() == "medium"
     finally:
-        matmul.allow_tf32 = before[2]
+        torch.set_float32_matmul_precision(precision)
+
+
+def test_the_callers_own_autocast_does_not_reach_the_network():
+    encoder = vk.Encoder("scenes", device="cpu")
+    expected = encoder.embed_image(photo(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(encoder.embed_image(photo(2)), expected)
+
+
+def test_a_module_without_weights_is_refused_in_words():
+    with pytest.raises(InputError, match="The module lies on 'meta', where there are no weights"):
+        vk.Encoder(tiny_network().to("meta"), preprocess=to_tensor_32)
 
 
 def test_an_image_survives_half_precision_end_to_end(tmp_path):

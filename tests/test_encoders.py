@@ -284,7 +284,7 @@ def test_impossible_requests_are_refused_in_words():
         vk.Encoder("scenes", pool="mean")
     with pytest.raises(InputError, match=r"must be a name or a torch\.nn.Module, not int"):
         vk.Encoder(18)
-    with pytest.raises(InputError, match="Sequential cannot run on one preprocessed image of shape"):
+    with pytest.raises(InputError, match="Sequential cannot run on preprocessed images of shape"):
         vk.Encoder(tiny_network(), preprocess=lambda image: to_tensor_32(image)[:2])
     with pytest.raises(InputError, match="resize and crop to one size"):
         vk.Encoder(
@@ -383,9 +383,9 @@ def test_a_layer_of_another_form_is_refused_in_words():
     with pytest.raises(InputError, match=r"needs tokens .* 'volume' gives \(1, 3, 1, 32, 32\)"):
         make("volume")
     assert make("volume", "flatten").dim == 3072
-    with pytest.raises(InputError, match=r"'line' has shape \(1,\) for 1 images"):
+    with pytest.raises(InputError, match=r"'line' has shape \(2,\) for 2 images"):
         make("line")
-    with pytest.raises(InputError, match=r"'split' has shape \(4, 3, 256\) for 1 images"):
+    with pytest.raises(InputError, match=r"'split' has shape \(8, 3, 256\) for 2 images"):
         make("split")
 
 

@@ -43,6 +43,7 @@ def test_layers_say_shape_and_depth_in_running_order():
     assert "256 x 14 x 14" in layers._repr_html_()
     with pytest.raises(LayerNotFoundError, match=r"no layer 'layr3' to choose.*'layer3'"):
         _ = layers["layr3"]
+    assert layers.get("layr3") is None
 
 
 def test_every_layer_that_is_listed_can_be_taken():
@@ -67,7 +68,15 @@ class Headless(nn.Module):
         return self.ending(x)
 
 
-@pytest.mark.parametrize("ending", [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Identity()])
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+ENDINGS = [nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Identity(), Mean(), lambda x: x.mean((2, 3))]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_without_a_classifier_what_the_network_returns_is_the_vector(images, ending):
     """The gate's Linear is the last one that runs, and its input would be a vector of the wrong thing."""
     encoder = vk.Encoder(Headless(ending), preprocess=to_tensor_32)
@@ -92,6 +101,36 @@ def test_dropout_and_softmax_after_the_classifier_leave_it_one(ending):
     assert vk.Encoder(module, preprocess=to_tensor_32).layer == "input:6"
 
 
+class Returns(nn.Module):
+    """Two heads on one stem; `give` makes of their outputs what the network returns."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.stem, self.fc, self.aux, self.give = nn.Conv2d(3, 8, 8, stride=8), nn.Linear(8, 5), nn.Linear(8, 5), give
+
+    def forward(self, x):
+        z = self.stem(x).mean((2, 3))
+        return self.give(self.fc(z), self.aux(z))
+
+    def output(self):
+        """Bear the name of no layer."""
+
+
+@pytest.mark.parametrize(
+    ("give", "layer"),
+    [
+        (lambda fc, aux: fc, "input:fc"),
+        (lambda fc, aux: (fc, aux), "input:fc"),
+        (lambda fc, aux: {"logits": aux, "other": fc}, "input:aux"),
+        (lambda fc, aux: fc.softmax(1), "input:fc"),
+        (lambda fc, aux: torch.nn.functional.normalize(aux), "output"),
+        (lambda fc, aux: (fc + aux) / 2, "output"),
+    ],
+)
+def test_the_default_is_what_goes_into_the_linear_that_gives_what_is_returned(give, layer):
+    assert vk.Encoder(Returns(give), preprocess=to_tensor_32).layer == layer
+
+
 def test_a_network_that_returns_no_tensor_and_ends_in_no_linear_asks_for_a_layer():
     class Tuple(nn.Module):
         def __init__(self):
@@ -104,7 +143,11 @@ def test_a_network_that_returns_no_tensor_and_ends_in_no_linear_asks_for_a_layer
 
     with pytest.raises(LayerNotFoundError, match=r"Which layer of Tuple gives the vector cannot be told.*layer="):
         vk.Encoder(Tuple(), preprocess=to_tensor_32)
-    assert vk.Encoder(Tuple(), layer="mix", preprocess=to_tensor_32).dim == 8
+    named = vk.Encoder(Tuple(), layer="mix", preprocess=to_tensor_32)
+    assert named.dim == 8
+    assert list(named.layers) == ["stem", "mix"]
+    with pytest.raises(LayerNotFoundError, match="returns no single tensor, so 'output' is no layer"):
+        named.at("output")
 
 
 def test_a_submodule_called_output_keeps_its_name(images):
@@ -149,6 +192,9 @@ def test_pools_of_maps_and_tokens(images):
         cls.at("0")
     with pytest.raises(InputError, match=r"pool must be one of .*, not 'mean'"):
         cls.at("0", pool="mean")
+    with pytest.raises(InputError, match=r"pool='max' has nothing to pool: '3' gives a vector already, 20 numbers"):
+        cls.at("3", pool="max")
+    assert cls.at("3").pool == "gap"
 
 
 def test_gem_lies_between_mean_and_maximum(images):
@@ -256,6 +302,130 @@ def test_at_and_with_preprocess_share_the_module_and_leave_the_encoder_as_it_was
     assert darker.layer == encoder.layer
     assert before == (encoder.layer, encoder.dim, encoder.fingerprint, encoder.transforms)
     assert len({encoder.fingerprint, early.fingerprint, darker.fingerprint}) == 3
-    with pytest.raises(InputError, match="cannot run on one preprocessed image"):
+    with pytest.raises(InputError, match="cannot run on preprocessed images"):
         encoder.with_preprocess(lambda image: to_tensor_32(image)[:2])
     assert encoder.input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left_on_the_module_when_a_pass_over_many_layers_stops(images, tmp_path, error):
+    module = Counted().train()
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+
+    def state():
+        return [(m.training, dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in module.modules()]
+
+    def stop(*_):
+        if module.seen > 4:
+            raise error("stop")
+
+    handle = module.net[3].register_forward_hook(stop)
+    before = state()
+    module.seen = 0
+    with pytest.raises(error, match="stop"):
+        vk.embed(images, encoder, layers=["net.0", "net.4"], cache=tmp_path, batch_size=4, progress=False)
+    assert state() == before
+    handle.remove()
+    module.seen = 0
+    vk.embed(images, encoder, layers=["net.0", "net.4"], cache=tmp_path, batch_size=4, progress=False)
+    assert module.seen == 5  # the first batch was kept
+
+
+def test_layers_may_be_given_as_any_collection_of_names(images, tmp_path):
+    encoder = vk.Encoder(tiny_network(), preprocess=to_tensor_32)
+    names = list(encoder.layers)
+    for given in (encoder.layers, encoder.layers.frame.index, (name for name in names)):
+        assert list(vk.embed(images, encoder, layers=given, cache=tmp_path, progress=False)) == names
+
+
+class Odd(nn.Module):
+    """Made to break one promise at a time."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.conv, self.fc, self.kind, self.kept = nn.Conv2d(3, 8, 8, stride=8), nn.Linear(8, 5), kind, None
+        self.norm = nn.BatchNorm2d(8, track_running_stats=kind != "batch")
+        self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("mask", None, persistent=False)
+
+    def forward(self, x):
+        z = self.norm(self.conv(x))
+        if self.kind == "counts":
+            self.count += len(x)
+        if self.kind == "replaces":
+            self.count = self.count + len(x)
+        if self.kind == "keeps":
+            self.kept = z.mean((2, 3))
+        if self.kind == "masks":
+            if self.mask is None:
+                self.mask = torch.rand(1, 8, 4, 4)
+            z = z * self.mask
+        if self.kind == "draws":
+            z = torch.nn.functional.dropout(z, 0.5)
+        return self.fc(z.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["batch", "draws"])
+def test_a_vector_that_depends_on_the_batch_or_on_chance_is_refused_in_words(kind):
+    with pytest.raises(InputError, match="is another alone than in a batch, or at a second call"):
+        vk.Encoder(Odd(kind), preprocess=to_tensor_32)
+    assert vk.Encoder(Odd(kind), layer="conv", preprocess=to_tensor_32).dim == 8
+
+
+@pytest.mark.parametrize("kind", ["counts", "replaces", "keeps"])
+def test_what_a_pass_writes_is_undone_or_left_out_of_the_fingerprint(images, tmp_path, kind):
+    module = Odd(kind)
+    count = module.count
+    encoders = [vk.Encoder(module, preprocess=to_tensor_32) for _ in range(2)]
+    prints = [encoder.fingerprint for encoder in encoders]
+    for encoder in encoders:
+        encoder.embed_image(images[0])
+        vk.embed(images, encoder, cache=tmp_path, progress=False)
+        encoder.with_preprocess(to_tensor_32)
+    prints += [encoder.fingerprint for encoder in encoders]
+    assert len(set(prints)) == 1
+    assert module.count is count
+    assert float(count) == 0
+
+
+def test_a_network_can_be_trained_after_it_was_looked_at(images):
+    module = Odd("masks")
+    vk.Encoder(module, preprocess=to_tensor_32).embed_image(images[0])
+    module(batch_of(images)).sum().backward()
+    assert module.conv.weight.grad is not None
+
+
+def test_a_network_that_changed_under_its_encoder_says_so(images, tmp_path):
+    module = tiny_network()
+    encoder = vk.Encoder(module, layer="output", preprocess=to_tensor_32)
+    for size in (1, 7):
+        module[6] = nn.Linear(16, size)
+        with pytest.raises(InputError, match=rf"gave \(2, {size}\) for 2 images, expected \(2, 5\).*changed since"):
+            encoder.encode(batch_of(images)[:2])
+
+
+def test_the_class_of_a_layer_decides_where_its_channels_are():
+    """A strided convolution gives (32, 32, 16): read by proportions alone it would be 16 channels last."""
+    module = nn.Sequential(nn.Conv2d(3, 32, 3, stride=(1, 2), padding=1), nn.ReLU())
+    for layer in ("0", "1"):
+        assert vk.Encoder(module, layer=layer, preprocess=to_tensor_32).dim == 32
+
+
+def test_one_vector_for_all_images_is_said_aloud(images, tmp_path):
+    module = tiny_network()
+    module[2].weight.data.zero_()
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    with pytest.warns(UserWarning, match="All 9 images have one and the same vector at 'input:6'"):
+        vk.embed(images, encoder, layers=["0", "input:6"], cache=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("layer", [3, ["0"], b"0"])
+def test_a_layer_that_is_no_name_is_refused_in_words(layer):
+    with pytest.raises(InputError, match=r"layer must be a name out of encoder\.layers, not"):
+        vk.Encoder(tiny_network(), layer=layer, preprocess=to_tensor_32)
+
+
+@pytest.mark.parametrize("preprocess", [123, torchvision.models.ResNet18_Weights.DEFAULT, nn.Identity])
+def test_a_preprocess_that_cannot_be_called_is_refused_in_words(preprocess):
+    with pytest.raises(InputError, match=r"preprocess must be a name or a callable .* with parentheses"):
+        vk.Encoder(tiny_network(), preprocess=preprocess)

@@ -1,7 +1,8 @@
 """Watching a network run: layer outputs, and the spatial map that a vector is the mean of. Nothing is left behind."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,13 +19,31 @@ OUTPUT = "output"  # layer="output" is what the network returns
 def evaluating(module: "nn.Module") -> "Generator[None]":
     """Put a module into eval mode; every submodule gets its own training flag back, whatever happens inside."""
     training = [m for m in module.modules() if m.training]
-    for m in training:
-        m.training = False
     try:
+        for m in training:
+            m.training = False
         yield
     finally:
         for m in training:
             m.training = True
+
+
+@contextmanager
+def unchanged(module: "nn.Module", names: "Iterable[str] | None" = None) -> "Generator[set[str]]":
+    """Give buffers, by default all, their values back after the block; the set then holds those that changed."""
+    changed: set[str] = set()
+    wanted = None if names is None else set(names)
+    held = {n: (b, b.clone()) for n, b in module.named_buffers() if wanted is None or n in wanted}
+    try:
+        yield changed
+    finally:
+        now = dict(module.named_buffers())
+        for name, (buffer, values) in held.items():
+            if now.get(name) is not buffer or not torch.equal(buffer, values):
+                changed.add(name)
+                parent, _, leaf = name.rpartition(".")
+                with torch.no_grad():
+                    module.get_submodule(parent)._buffers[leaf] = buffer.copy_(values)
 
 
 def batch_norms(module: "nn.Module") -> "list[nn.modules.batchnorm._BatchNorm]":
@@ -59,8 +78,10 @@ class Call(NamedTuple):
         Of the first tensor that goes in, () where there is none, and of the one that comes out.
     channels
         Channel axis of a 4-d output where the class says it, else None.
-    linear, weighted
-        Whether it is a Linear; whether it is a layer with weights of its own.
+    classifies
+        Whether it is a Linear that gives what the network returns, or its softmax, log-softmax or sigmoid.
+    weighted
+        Whether it is a layer with weights of its own.
     """
 
     name: str
@@ -68,34 +89,52 @@ class Call(NamedTuple):
     given: tuple[int, ...]
     shape: tuple[int, ...]
     channels: int | None
-    linear: bool
+    classifies: bool
     weighted: bool
 
 
 def trace(module: "nn.Module", batch: "Tensor") -> list[Call]:
     """Return the calls of all submodules and of the module that give one tensor, in the order in which they finish."""
     calls: list[Call] = []
+    vectors: dict[int, Tensor] = {}  # what Linears gave, by position among the calls
+    returned: list[Tensor] = []
     handles = []
-    own = "" if hasattr(module, OUTPUT) else OUTPUT  # a submodule of that name keeps it
 
-    for name, part in module.named_modules():
-        if name or own:
+    def note(name: str, m: "nn.Module", inputs: "tuple[Any, ...]", out: object) -> None:
+        if isinstance(out, torch.Tensor):
+            if isinstance(m, torch.nn.Linear) and out.ndim == 2:
+                vectors[len(calls)] = out.clone()
+            given = tuple(inputs[0].shape) if inputs and isinstance(inputs[0], torch.Tensor) else ()
+            weighted = any(p.ndim > 1 for p in m.parameters(recurse=False))
+            calls.append(Call(name, type(m).__name__, given, tuple(out.shape), _channel_axis(m), False, weighted))
 
-            def note(m: "nn.Module", inputs: "tuple[Any, ...]", out: object, name: str = name or own) -> None:
-                if isinstance(out, torch.Tensor):
-                    given = next((tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)), ())
-                    weighted = any(p.ndim > 1 for p in m.parameters(recurse=False))
-                    linear, kind = isinstance(m, torch.nn.Linear), type(m).__name__
-                    calls.append(Call(name, kind, given, tuple(out.shape), _channel_axis(m), linear, weighted))
-
-            handles.append(part.register_forward_hook(note))
     try:
+        handles.append(module.register_forward_hook(lambda _, __, out: returned.extend(_first_tensor(out))))
+        for name, part in module.named_modules():
+            if name or OUTPUT not in module._modules:  # a submodule of that name keeps it
+                handles.append(part.register_forward_hook(partial(note, name or OUTPUT)))
         with evaluating(module), torch.no_grad():
             module(batch)
     finally:
         for handle in handles:
             handle.remove()
+    for i, values in vectors.items():
+        if returned and _same_classes(values.float(), returned[0].float()):
+            calls[i] = calls[i]._replace(classifies=True)
     return calls
+
+
+def _first_tensor(out: object) -> "list[Tensor]":
+    """Return what a network returns, or the first tensor of a tuple, list or dict, in a list; or an empty one."""
+    items = out.values() if isinstance(out, dict) else out if isinstance(out, (tuple, list)) else [out]
+    return [item for item in items if isinstance(item, torch.Tensor)][:1]
+
+
+def _same_classes(values: "Tensor", returned: "Tensor") -> bool:
+    if values.shape != returned.shape:
+        return False
+    forms = (values, values.softmax(1), values.log_softmax(1), values.sigmoid())
+    return any(torch.allclose(form, returned, rtol=1e-4, atol=1e-6) for form in forms)
 
 
 def _channel_axis(module: "nn.Module") -> int | None:

@@ -22,7 +22,8 @@ def place(module: "nn.Module", device: Any, *, move: bool) -> str:
     module
         The network.
     device
-        None: where its parameters are. "auto": the first that is here of CUDA, Apple's MPS and the CPU.
+        None: where its parameters are. "auto": the first that is here of CUDA, Apple's MPS and the CPU; where its
+        parameters are if it may not be moved.
     move
         Whether the module may be moved there.
 
@@ -35,8 +36,10 @@ def place(module: "nn.Module", device: Any, *, move: bool) -> str:
 
     tensor = next(module.parameters(), next(module.buffers(), None))
     lies = torch.device("cpu") if tensor is None else tensor.device
-    if device is None:
+    if device is None and lies.type != "meta":
         return str(lies)
+    if device is None:
+        raise InputError("The module lies on 'meta', where there are no weights: give it some, then wrap it.")
     if isinstance(device, str) and device == "auto":
         device = _best() if move else lies
     try:
@@ -104,14 +107,17 @@ def computing(device: str, half: "torch.dtype | None") -> "Generator[None]":
     """
     import torch
 
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with ExitStack() as stack:
         if device.startswith("cuda"):
-            cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-            stack.enter_context(
-                cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
-            )
-            stack.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
-            matmul.allow_tf32 = False
-        if half is not None:
-            stack.enter_context(torch.autocast(device.split(":")[0], half))
+            kinds = [getattr(cudnn, name) for name in ("conv", "rnn") if hasattr(cudnn, name)]
+            if kinds and hasattr(matmul, "fp32_precision"):
+                wanted = [(kind, "fp32_precision", "ieee") for kind in (matmul, *kinds)]
+            else:  # PyTorch before 2.9
+                wanted = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+            for owner, name, value in [*wanted, (cudnn, "benchmark", False), (cudnn, "deterministic", True)]:
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+        # Entered for float32 as well: the caller's own autocast would go on inside.
+        stack.enter_context(torch.autocast(device.split(":")[0], half, enabled=half is not None))
         yield

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace
+from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace, unchanged
 from .cards import card, identify
 from .devices import PRECISIONS, computing, half_type, place
-from .errors import ImageReadError, InputError, LayerNotFoundError, closest
-from .fingerprints import attribute_hashes, drawn_images
+from .errors import ImageReadError, InputError, LayerNotFoundError
+from .fingerprints import attribute_hashes
 from .images import ImageSet, as_image
+from .inputs import Input
 from .layers import Layers, calls_before, channels_last, default_layer, find_layer, layers_of, shape_at
-from .measured import Colors, measured_colors, picture
 from .networks import load_network
 from .pooling import POOLS, pooled
-from .preprocess import named
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 _CALIBRATION = 64  # images that set the BatchNorm statistics of random weights
+_PROBES = 2  # drawn images that a network is looked at with
+_STEADY = 0.02  # how far an image's vector may move, relative to its norm; rounding moves it by 0.01 at half precision
 
 
 class Encoder:
@@ -40,19 +41,21 @@ class Encoder:
     network
         "scenes" (the embedded default); a torchvision classification network by name ("resnet50", "mobilenet_v2", ...);
         "timm:NAME" or "open_clip:NAME" where these packages are installed; or any `torch.nn.Module` that takes a batch
-        (n, 3, h, w). A module is used as it is and never changed: its training flags come back after every call.
+        (n, 3, h, w). A module is used as it is: its training flags and its buffers come back after every call.
     weights
         For a network by name: "DEFAULT" (the newest that torchvision offers), another by name ("IMAGENET1K_V1" or
         ResNet50_Weights.IMAGENET1K_V1; a tag of timm's or open_clip's), None (random, from `seed`) or a checkpoint file
         (a state dict as .pth, .pt, .th or .safetensors; read without running code).
     layer
         One of `layers`: a submodule, whose output is taken, or "output", what the network returns; or "input:NAME" for
-        what goes into a submodule. By default the vector before the classifier: the input of the last Linear, where
-        this gives what the network returns; "features" for SqueezeNet; else "output".
+        what goes into a submodule. By default the vector before the classifier: the input of the Linear that gives what
+        the network returns (or its softmax; the first tensor of a tuple or dict), "features" for SqueezeNet, else
+        "output".
     pool
         How a feature map (c, h, w) or tokens (t, c) become a vector: "gap" (mean over positions), "gem" (generalized
         mean, power 3), "max", "cls" (first token), "flatten", or "none": flattened too, and `encode` gives the layer's
-        own shape. A layer that already gives a vector is not pooled. Maps (h, w, c), as inside Swin, are known by their
+        own shape. By default "gap"; a layer that already gives a vector is not pooled, and "gem", "max" and "cls" are
+        refused there. Maps (h, w, c), as inside Swin, are known by their
         shape: positions have the proportions of the input.
     preprocess
         From an upright RGB PIL image to a float32 tensor (3, h, w); or a name that changes values and keeps the
@@ -78,10 +81,10 @@ class Encoder:
         Numbers in a vector.
     shape
         Of what `encode` gives for one image: (dim,), or with pool "none" the layer's own.
-    input_shape
-        (3, h, w) that the preprocess gives.
     official
         The preprocess that came with a network by name, whatever is applied; None for a module.
+    official_transforms
+        In words, where that comes from, and whether it is assumed.
     weights, transforms
         In words, where weights and preprocess come from.
 
@@ -97,33 +100,32 @@ class Encoder:
         *,
         weights: "str | os.PathLike[str] | WeightsEnum | None" = "DEFAULT",
         layer: str | None = None,
-        pool: str = "gap",
+        pool: str | None = None,
         preprocess: "str | Callable[[Image.Image], Tensor] | None" = None,
         device: "str | torch.device | None" = None,
         precision: str = "float32",
         seed: int = 0,
     ) -> None:
-        for name, value, known in (("pool", pool, POOLS), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                near = closest(str(value), known)
-                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.{near}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, not {precision!r}.")
         self._take_network(network, weights, preprocess, seed)
         self.seed = seed
         self.device = place(self.module, device, move=isinstance(network, str))
         self.precision = precision
         self._half = half_type(self.device) if precision == "half" else None
-        self._look()
-        self._aim(layer or self._own_layer or default_layer(self.calls, self.name), pool)
+        self._look(layer, pool)
 
     def _take_network(self, network: "str | nn.Module", weights: Any, preprocess: Any, seed: int) -> None:
         import torch
 
         self.official: Any = None
+        self.official_transforms = "none is known"
         self._own_layer: str | None = None
         if isinstance(network, str):
             built = load_network(network, weights, seed)
             self.name, self.module, self.weights = network, built.module, built.weights
             self.official, self._own_layer, self._architecture = built.preprocess, built.layer, built.name or network
+            self.official_transforms = built.transforms
             self._choose(self.official, built.transforms)
         elif isinstance(network, torch.nn.Module):
             if not (isinstance(weights, str) and weights == "DEFAULT"):
@@ -139,41 +141,64 @@ class Encoder:
         if preprocess is not None:
             self._choose(preprocess)
 
-    def _choose(self, preprocess: Any, words: str | None = None) -> None:
-        if isinstance(preprocess, str):
-            self.given_preprocess: Any = named(preprocess, self.official)
-            self.transforms = f"{preprocess}, by name"
-        else:
-            self.given_preprocess, self.transforms = preprocess, words or "given by the user"
-        self._colors: Colors | None = None
+    def _choose(self, preprocess: Any, words: str = "given by the user") -> None:
+        self.input = Input(preprocess, self.official)
+        self.transforms = f"{preprocess}, by name" if isinstance(preprocess, str) else words
 
-    def _look(self) -> None:
-        """Run the network once on a drawn image, and keep what ran and which shapes came out."""
-        before = attribute_hashes(self.module)
-        probe = self._probe_preprocess()
-        try:
-            with computing(self.device, self._half):
-                self.calls: list[Call] = trace(self.module, self._placed(probe[None]))
-        except Exception as error:  # the user's module and preprocess may fail in any way
-            raise InputError(
-                f"{self.name} cannot run on one preprocessed image of shape {tuple(probe.shape)}: "
-                f"{type(error).__name__}: {error}. Does the preprocess fit the network?"
-            ) from error
-        after = attribute_hashes(self.module)
+    def _look(self, layer: str | None, pool: str | None) -> None:
+        """Run the network on drawn images: keep what ran and which shapes came out, and refuse what is not steady."""
+        states = [attribute_hashes(self.module)]
+        batch = self.input.probe()
+        self._moving: set[str] = set()
+        with unchanged(self.module) as moving:
+            try:
+                with computing(self.device, self._half):
+                    self.calls: list[Call] = trace(self.module, self.placed(batch))
+            except Exception as error:  # the user's module and preprocess may fail in any way
+                raise InputError(
+                    f"{self.name} cannot run on preprocessed images of shape {tuple(batch.shape[1:])}: "
+                    f"{type(error).__name__}: {error}. Does the preprocess fit the network?"
+                ) from error
+            states.append(attribute_hashes(self.module))
+            wanted = layer if layer is not None else self._own_layer or default_layer(self.calls, self.name)
+            self._aim(wanted, pool)
+            self._refuse_unsteady(batch)
+            states.append(attribute_hashes(self.module))
+        self._moving = moving
         # What a forward pass writes onto the module (counters, kept activations) does not define it.
-        self.written = {name for name in before | after if before.get(name) != after.get(name)}
+        names = set().union(*states)
+        self.written = {name for name in names if len({state.get(name) for state in states}) > 1}
 
-    def _aim(self, layer: str, pool: str) -> None:
+    def _refuse_unsteady(self, batch: "Tensor") -> None:
         import torch
 
-        self.layer, self.pool = layer, pool
+        with torch.no_grad():
+            among, alone = self.vectors(batch)[0].float(), self.vectors(batch[:1])[0].float()
+        if float((alone - among).norm()) > _STEADY * float(among.norm()):
+            raise InputError(
+                f"The vector of one image at {self.layer!r} is another alone than in a batch, or at a second call: "
+                "expected the same. Does something draw at random (a dropout that stays on), keep state, or take the "
+                "statistics of the batch (a BatchNorm without running statistics)? Choose a layer before it."
+            )
+
+    def _aim(self, layer: str, pool: str | None) -> None:
+        import torch
+
+        if pool is not None and pool not in POOLS:
+            raise InputError(f"pool must be one of {', '.join(map(repr, POOLS))}, not {pool!r}.")
         self._part = find_layer(self.module, layer, self.calls)
-        self.layer_shape = shape_at(layer, self.calls)
+        self.layer_shape = shape_at(layer, self.calls, _PROBES)
+        if len(self.layer_shape) == 1 and pool in ("gem", "max", "cls"):
+            raise InputError(
+                f"pool={pool!r} has nothing to pool: {layer!r} gives a vector already, {self.layer_shape[0]} numbers. "
+                "Leave pool= out, or choose a layer with positions; encoder.layers shows shapes."
+            )
+        self.layer, self.pool = layer, pool or "gap"
         self._channels_last = len(self.layer_shape) == 3 and channels_last(
             (1, *self.layer_shape), self.input_shape[1:], calls_before(self.calls, layer)
         )
         self.dim: int = self._pooled(torch.empty((1, *self.layer_shape), device="meta")).shape[1]
-        self.shape: tuple[int, ...] = self.layer_shape if pool == "none" else (self.dim,)
+        self.shape: tuple[int, ...] = self.layer_shape if self.pool == "none" else (self.dim,)
 
     def at(self, layer: str, *, pool: str | None = None) -> "Encoder":
         """Return this network at another layer; the module and the preprocess are shared, nothing is loaded anew.
@@ -190,10 +215,10 @@ class Encoder:
         LayerNotFoundError, InputError
             There is no such layer, or it cannot be pooled so.
         """
-        if pool is not None and pool not in POOLS:
-            raise InputError(f"pool must be one of {', '.join(map(repr, POOLS))}, not {pool!r}.")
         twin = copy.copy(self)
-        twin._aim(layer, pool or self.pool)
+        twin._aim(layer, pool)
+        if pool is None and len(twin.layer_shape) > 1:
+            twin._aim(layer, self.pool)
         return twin
 
     def with_preprocess(self, preprocess: "str | Callable[[Image.Image], Tensor]") -> "Encoder":
@@ -206,9 +231,14 @@ class Encoder:
         """
         twin = copy.copy(self)
         twin._choose(preprocess)
-        del twin.input_shape
-        twin._look()
-        twin._aim(self.layer, self.pool)
+        twin._look(self.layer, self.pool if len(self.layer_shape) > 1 else None)
+        return twin
+
+    def on(self, module: "nn.Module") -> "Encoder":
+        """Return this encoder on another module of the same structure, for example one that computes faster."""
+        twin = copy.copy(self)
+        twin.module = module
+        twin._part = find_layer(module, self.layer, self.calls)
         return twin
 
     @property
@@ -217,7 +247,11 @@ class Encoder:
 
         All submodules that run once in a forward pass and give a tensor, the default layer, and "output".
         """
-        return layers_of(self.calls, self._own_layer or default_layer(self.calls, self.name))
+        try:
+            default = self._own_layer or default_layer(self.calls, self.name)
+        except LayerNotFoundError:
+            default = None  # none can be told, so one was named
+        return layers_of(self.calls, default, _PROBES)
 
     @property
     def fingerprint(self) -> str:
@@ -234,21 +268,14 @@ class Encoder:
         """
         return card(self, identify([self])[0])
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(3, h, w), what the preprocess gives for every image."""
+        return self.input.shape
+
     def preprocess(self, image: "Image.Image") -> "Tensor":
         """Return what the network gets for an upright RGB image: float32 (3, h, w), always of one size."""
-        tensor = self.given_preprocess(image)
-        import torch
-
-        if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or not tensor.is_floating_point():
-            got = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise InputError(f"preprocess must give a float tensor (3, h, w); it gave {got}.")
-        expected = getattr(self, "input_shape", tuple(tensor.shape))
-        if tuple(tensor.shape) != expected:
-            raise InputError(
-                f"preprocess gave {tuple(tensor.shape)} for an image of {image.size}, and {expected} for another: "
-                "resize and crop to one size."
-            )
-        return tensor.float()
+        return self.input(image)
 
     def seen(self, tensor: "Tensor") -> "NDArray[np.uint8]":
         """Return a preprocessed tensor (3, h, w) as the picture the network saw, (h, w, 3) uint8 RGB.
@@ -256,9 +283,7 @@ class Encoder:
         By the mean, standard deviation and channel order that are measured on the preprocess; where they are not known,
         values outside [0, 1] are stretched to it, image by image.
         """
-        if self._colors is None:
-            self._colors = measured_colors(self.given_preprocess)
-        return picture(tensor.detach().cpu().float().numpy(), self._colors)
+        return self.input.seen(tensor)
 
     def vectors(self, batch: "Tensor") -> "Tensor":
         """Return the vectors (n, dim) of a preprocessed batch (n, 3, h, w), with gradients where they are enabled."""
@@ -266,8 +291,8 @@ class Encoder:
 
     def scores(self, batch: "Tensor") -> Any:
         """Return what the network itself returns for a preprocessed batch, with gradients where they are enabled."""
-        with evaluating(self.module), computing(self.device, self._half):
-            return self.module(self._placed(batch))
+        with evaluating(self.module), computing(self.device, self._half), unchanged(self.module, self._moving):
+            return self.module(self.placed(batch))
 
     def encode(self, batch: "Tensor") -> "NDArray[np.float32]":
         """Return the vectors (n, dim) float32 of a preprocessed batch (n, 3, h, w); (n, *shape) with pool "none"."""
@@ -303,8 +328,8 @@ class Encoder:
             self._architecture,
             weights=None,
             layer=self.layer,
-            pool=self.pool,
-            preprocess=self.given_preprocess,
+            pool=self.pool if len(self.layer_shape) > 1 else None,
+            preprocess=self.input.function,
             device=self.device,
             precision=self.precision,
             seed=seed,
@@ -317,7 +342,9 @@ class Encoder:
         return twin
 
     def __repr__(self) -> str:
-        return f"<Encoder: {self.name} ({self.weights}), {self.layer}, {self.dim} dimensions>"
+        pool = f", pool {self.pool}" if len(self.layer_shape) > 1 else ""
+        half = ", half precision" if self._half else ""
+        return f"<Encoder: {self.name} ({self.weights}), {self.layer}{pool}{half}, {self.dim} dimensions>"
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):  # pandas escapes the values
@@ -330,7 +357,7 @@ class Encoder:
         half = str(self._half).removeprefix("torch.")
         return f"{half} by autocast, weights {weights}: not the vectors of float32" if self._half else weights
 
-    def _placed(self, batch: "Tensor") -> "Tensor":
+    def placed(self, batch: "Tensor") -> "Tensor":
         """Return a batch where the network is, in its own floating point type."""
         import torch
 
@@ -339,21 +366,6 @@ class Encoder:
 
     def _pooled(self, x: "Tensor") -> "Tensor":
         return pooled(x, self.pool, channels_last=self._channels_last, layer=self.layer)
-
-    def _probe_preprocess(self) -> "Tensor":
-        """Run the preprocess on drawn images: it must work, give the same twice, and always one size."""
-        import torch
-
-        image, other = drawn_images()
-        first, second = self.preprocess(image), self.preprocess(image)
-        if not torch.equal(first, second):
-            raise InputError(
-                "preprocess gives two different tensors for one image. Leave random augmentation out: "
-                "a vector must not depend on chance."
-            )
-        self.input_shape: tuple[int, ...] = tuple(first.shape)
-        self.preprocess(other)  # of another size: what comes out must not be
-        return first
 
 
 def encode_layers(encoders: Sequence[Encoder], batch: "Tensor") -> "list[NDArray[np.float32]]":
@@ -368,7 +380,8 @@ def encode_layers(encoders: Sequence[Encoder], batch: "Tensor") -> "list[NDArray
     """
     import torch
 
-    with torch.inference_mode():
+    # Not inference_mode: what a network keeps of a pass (masks, tables) would then be useless for its training.
+    with torch.no_grad():
         return [vectors.float().cpu().numpy() for vectors in _run(encoders, batch)]
 
 
@@ -380,10 +393,11 @@ def _run(encoders: Sequence[Encoder], batch: "Tensor") -> "list[Tensor]":
     for encoder, found in zip(encoders, taken, strict=True):
         if not found:
             raise LayerNotFoundError(f"The layer {encoder.layer!r} did not run for this input, or has no tensor there.")
-        if found[-1].ndim != 2 or len(found[-1]) != len(batch):
+        if tuple(found[-1].shape) != (len(batch), encoder.dim):
             raise InputError(
-                f"The layer {encoder.layer!r} gave {tuple(found[-1].shape)} for {len(batch)} images, and {encoder.dim} "
-                "numbers for one: what it gives does not belong to one image. Choose another layer."
+                f"The layer {encoder.layer!r} gave {tuple(found[-1].shape)} for {len(batch)} images, expected "
+                f"({len(batch)}, {encoder.dim}) as when this encoder was made for inputs of {encoder.input_shape}: "
+                "the network has changed since (make the encoder anew), or images do not come out one by one."
             )
     return [found[-1] for found in taken]
 

@@ -1,7 +1,7 @@
 """Images and an encoder in, vectors out: `embed`."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -14,9 +14,13 @@ from .cards import card, identify
 from .embeddings import FAILURE_COLUMNS, Embeddings
 from .encoders import Encoder, encode_layers
 from .errors import ImageReadError, InputError
+from .fusion import folded_encoders
 from .images import ImageSet
 from .sources import path_text
 from .store import Cache, Missing, Stamp, default_cache, versions
+
+# Raised when vizkit comes to compute other vectors from the same network: what an earlier one stored is then not used.
+_RECIPE = 2
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +44,7 @@ def embed(
     images: ImageSet,
     encoder: Encoder,
     *,
-    layers: Sequence[str],
+    layers: Iterable[str],
     cache: str | Path | None = None,
     batch_size: int = 16,
     progress: bool = True,
@@ -51,7 +55,7 @@ def embed(
     images: ImageSet,
     encoder: Encoder,
     *,
-    layers: Sequence[str] | None = None,
+    layers: Iterable[str] | None = None,
     cache: str | Path | None = None,
     batch_size: int = 16,
     progress: bool = True,
@@ -95,10 +99,12 @@ def embed(
     StoreError
         The cache cannot be written.
     """
-    _check(images, encoder, layers, batch_size)
+    layers = None if layers is None else _names(layers)
+    _check(images, encoder, batch_size)
     encoders = [encoder] if layers is None else [encoder.at(layer) for layer in layers]
     machinery = {
         "device": _device_type(encoder),
+        "recipe": _RECIPE,
         "versions": versions("torch", "torchvision", "pillow"),
     }
     jobs: list[_Job] = []
@@ -115,12 +121,20 @@ def embed(
         for job in jobs:
             job.store.flush()  # also after Ctrl-C: what is done is kept
     results = [job.result(batch_size) for job in jobs]
-    if not any(len(result) for result in results):
-        warnings.warn(
-            f"None of the {len(images)} images gave a vector; `failures` has every reason. "
-            f"The first: {results[0].failures['reason'].iloc[0]}",
-            stacklevel=2,
-        )
+    for each, result in zip(encoders, results, strict=True):
+        where = "" if layers is None else f" at {each.layer!r}"
+        if not len(result):
+            warnings.warn(
+                f"None of the {len(images)} images gave a vector{where}; `failures` has every reason. "
+                f"The first: {result.failures['reason'].iloc[0]}",
+                stacklevel=2,
+            )
+        elif len(result) > 1 and not np.ptp(result.vectors, axis=0).any():
+            warnings.warn(
+                f"All {len(result)} images have one and the same vector{where}: neighbors and map mean nothing. "
+                "Has the network weights, and does it get the pixels it wants?",
+                stacklevel=2,
+            )
     return results[0] if layers is None else dict(zip(layers, results, strict=True))
 
 
@@ -162,7 +176,7 @@ class _Job:
         )
 
 
-def _check(images: Any, encoder: Any, layers: Any, batch_size: Any) -> None:
+def _check(images: Any, encoder: Any, batch_size: Any) -> None:
     if not isinstance(images, ImageSet):
         raise InputError(f"images must be an ImageSet, not {type(images).__name__}: use vk.ImageSet.from_folder(...).")
     if not isinstance(encoder, Encoder):
@@ -172,11 +186,16 @@ def _check(images: Any, encoder: Any, layers: Any, batch_size: Any) -> None:
         raise InputError("There are no images to embed: the ImageSet is empty.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of images, 1 or more.")
-    if layers is not None:
-        if isinstance(layers, str) or not isinstance(layers, Sequence) or not all(isinstance(x, str) for x in layers):
-            raise InputError(f"layers must be a list of names out of encoder.layers, not {layers!r}.")
-        if len(set(layers)) != len(layers) or not layers:
-            raise InputError(f"layers must name different layers, at least one; given: {', '.join(map(repr, layers))}.")
+
+
+def _names(layers: Any) -> list[str]:
+    """Return names of layers as a list; InputError where they are none."""
+    names = [] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"layers must be names out of encoder.layers, as in layers=['layer1'], not {layers!r:.80}.")
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise InputError(f"layers must name different layers; given more than once: {', '.join(map(repr, twice))}.")
+    return names
 
 
 def _device_type(encoder: Encoder) -> str:
@@ -187,18 +206,20 @@ def _device_type(encoder: Encoder) -> str:
 def _compute(images: ImageSet, jobs: list[_Job], batch_size: int, progress: bool) -> None:
     from tqdm.auto import tqdm
 
-    n, encoder = len(images), jobs[0].encoder
+    n, encoders = len(images), [job.encoder for job in jobs]
     todo = {row: missing for job in jobs for row, missing in job.todo.items()}
     waiting = [todo[row] for row in sorted(todo)]
-    bar = tqdm(total=n, initial=n - len(waiting), desc=encoder.name, unit="image", disable=not progress)
+    if waiting:
+        encoders = folded_encoders(encoders) or encoders
+    bar = tqdm(total=n, initial=n - len(waiting), desc=encoders[0].name, unit="image", disable=not progress)
     with bar, ThreadPoolExecutor(1) as pool:
-        for read in _ahead(pool, images, encoder, _batches(waiting, batch_size)):
+        for read in _ahead(pool, images, encoders[0], _batches(waiting, batch_size)):
             fine = [(m, t) for m, t in read if not isinstance(t, str)]
             for job in jobs:
                 job.failures |= {m.row: t for m, t in read if isinstance(t, str) and m.row in job.todo}
             if fine:
                 first = read[0][0].row // batch_size * batch_size
-                found = _forward([job.encoder for job in jobs], fine, first, min(batch_size, n - first))
+                found = _forward(encoders, fine, first, min(batch_size, n - first))
                 for job, vectors in zip(jobs, found, strict=True):
                     for missing, vector in zip((m for m, _ in fine), vectors, strict=True):
                         job.keep(missing, vector)
@@ -208,7 +229,7 @@ def _compute(images: ImageSet, jobs: list[_Job], batch_size: int, progress: bool
 
 
 def _forward(
-    encoders: list[Encoder], fine: "list[tuple[Missing, torch.Tensor]]", first: int, size: int
+    encoders: Sequence[Encoder], fine: "list[tuple[Missing, torch.Tensor]]", first: int, size: int
 ) -> "list[NDArray[np.float32]]":
     """Run one batch of fixed size, every image in its own slot; the slots of stored and failed images stay zero."""
     import torch

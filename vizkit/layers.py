@@ -34,6 +34,12 @@ class Layer(NamedTuple):
     share: float
 
 
+class _NoLayerError(LayerNotFoundError, KeyError):
+    """A KeyError as well, so that `Layers.get` works as for any mapping."""
+
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
 class Layers(Mapping[str, Layer]):
     """The names that `layer=` takes, in running order, each with kind, shape and depth; shown as a table.
 
@@ -48,7 +54,7 @@ class Layers(Mapping[str, Layer]):
         try:
             return self._found[name]
         except KeyError:
-            raise LayerNotFoundError(f"There is no layer {name!r} to choose.{closest(name, self._found)}") from None
+            raise _NoLayerError(f"There is no layer {name!r} to choose.{closest(str(name), self._found)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._found
@@ -73,12 +79,14 @@ class Layers(Mapping[str, Layer]):
         return self.frame.to_html(float_format="{:.2f}".format)  # pandas escapes the values
 
 
-def layers_of(calls: list[Call], default: str) -> Layers:
-    """Return the layers that run once in a forward pass and give a tensor (n, ...), the default one among them."""
+def layers_of(calls: list[Call], default: str | None, n: int) -> Layers:
+    """Return the layers that run once in a forward pass of n images and give a tensor (n, ...), and the default one."""
     weighted = sum(call.weighted for call in calls) or 1
-    inside = default.removeprefix(INPUT)
-    own = [i for i, call in enumerate(calls) if call.name == inside or call.name.startswith(f"{inside}.")]
-    end = own[0] if default.startswith(INPUT) else own[-1] + 1  # the first call of the head
+    end = len(calls)  # the first call of the head
+    if default is not None:
+        inside = default.removeprefix(INPUT)
+        own = [i for i, call in enumerate(calls) if call.name == inside or call.name.startswith(f"{inside}.")]
+        end = own[0] if default != inside else own[-1] + 1
     found: dict[str, Layer] = {}
     done = 0
     for i, call in enumerate(calls):
@@ -86,7 +94,7 @@ def layers_of(calls: list[Call], default: str) -> Layers:
             found[default] = Layer("what goes into it", call.given[1:], _depth(done / weighted), done / weighted)
         done += call.weighted
         share = done / weighted
-        if _once(calls, call.name) and len(call.shape) > 1:
+        if _once(calls, call.name) and len(call.shape) > 1 and call.shape[0] == n:
             found[call.name] = Layer(call.kind, call.shape[1:], _depth(share) if i < end else "head", share)
     return Layers(found)
 
@@ -102,46 +110,40 @@ def _once(calls: list[Call], name: str) -> bool:
 def default_layer(calls: list[Call], network: str) -> str:
     """Return the layer that gives the vector before the classifier.
 
-    That is the input of the last Linear, where this Linear gives what the network returns. Where it does not (the
-    classifier was taken off, and the last Linear is one inside a block) or where there is none, it is "output".
+    That is the input of the Linear that gives what the network returns (the first tensor of it, in a tuple or dict).
+    Where no Linear does (the classifier was taken off, or something follows it), it is "output".
 
     Raises
     ------
     LayerNotFoundError
-        The network returns no tensor, and no Linear gives vectors.
+        The network returns several things or none, and no Linear gives the first.
     """
-    if network.lower().startswith("squeezenet"):  # by name, or torchvision's class
-        return "features"  # its classifier is a convolution, so the last map would be the class scores
-    linear = [i for i, call in enumerate(calls) if call.linear]
-    output = next((call for call in reversed(calls) if call.name == OUTPUT), None)
-    if linear and _classifies(calls, linear[-1], output):
-        return INPUT + calls[linear[-1]].name
-    if output is not None and len(output.shape) > 1:
+    names = [call.name for call in calls]
+    if network.lower().startswith("squeezenet") and "features" in names:  # by name, or torchvision's class
+        return "features"  # its classifier is a convolution, so what it returns would be the class scores
+    classifiers = [call.name for call in calls if call.classifies]
+    if classifiers:
+        return INPUT + classifiers[-1]
+    if any(call.name == OUTPUT and len(call.shape) > 1 for call in calls):
         return OUTPUT
-    maps = [call.name for call in calls if len(call.shape) == 4 and _once(calls, call.name)]
-    if linear or not maps:
-        raise LayerNotFoundError(
-            f"Which layer of {network} gives the vector cannot be told: it returns no tensor, and no Linear ends it. "
-            "Name one with layer=."
-        )
-    return maps[-1]
-
-
-def _classifies(calls: list[Call], i: int, output: Call | None) -> bool:
-    """Whether only things like Dropout and Softmax come between a Linear's vectors and what the network returns."""
-    last = calls[i]
-    after = [call for call in calls[i + 1 :] if call.name != OUTPUT and not last.name.startswith(f"{call.name}.")]
-    same = all(call.shape == last.shape for call in [*after, *([output] if output else [])])
-    return len(last.shape) == 2 and same
+    last = [name for name in names if name != OUTPUT and _once(calls, name)][-3:]
+    raise LayerNotFoundError(
+        f"Which layer of {network} gives the vector cannot be told: it returns no single tensor, and no Linear gives "
+        f"the first it returns. Name one with layer=, for example {', '.join(map(repr, last)) or 'a submodule'}."
+    )
 
 
 def find_layer(module: "nn.Module", layer: str, calls: list[Call]) -> "nn.Module":
     """Return the submodule behind a layer name; LayerNotFoundError where it cannot serve."""
+    if not isinstance(layer, str):
+        raise InputError(f"layer must be a name out of encoder.layers, not {layer!r}.")
     name = layer.removeprefix(INPUT)
     names = [c.name for c in calls]
     parts = {OUTPUT: module, **dict(module.named_modules())}
     if name not in parts or not name:
         raise LayerNotFoundError(f"The network has no layer {name!r}.{closest(name, names)} See encoder.layers.")
+    if name == OUTPUT and name not in names:
+        raise LayerNotFoundError("The network returns no single tensor, so 'output' is no layer. Choose a submodule.")
     if name not in names:
         raise LayerNotFoundError(
             f"The layer {name!r} never runs in a forward pass, or gives no single tensor.{closest(name, names)}"
@@ -154,15 +156,15 @@ def find_layer(module: "nn.Module", layer: str, calls: list[Call]) -> "nn.Module
     return parts[name]
 
 
-def shape_at(layer: str, calls: list[Call]) -> tuple[int, ...]:
-    """Return the shape (d,), (t, c) or (c, h, w) of one image at a layer; InputError where it is none of one image."""
+def shape_at(layer: str, calls: list[Call], n: int) -> tuple[int, ...]:
+    """Return the shape (d,), (t, c) or (c, h, w) of one of n images at a layer; InputError where it has none."""
     call = next(c for c in calls if c.name == layer.removeprefix(INPUT))
     shape = call.given if layer.startswith(INPUT) else call.shape
     if layer.startswith(INPUT) and not shape:
         raise LayerNotFoundError(f"Nothing that is a tensor goes into {call.name!r} by position: choose another layer.")
-    if len(shape) < 2 or shape[0] != 1:
+    if len(shape) < 2 or shape[0] != n:
         raise InputError(
-            f"The layer {layer!r} has shape {shape} for 1 images: expected one vector (d,), tokens (t, c) or feature "
+            f"The layer {layer!r} has shape {shape} for {n} images: expected one vector (d,), tokens (t, c) or feature "
             "map (c, h, w) an image. Choose another layer."
         )
     return shape[1:]
@@ -192,15 +194,18 @@ def last_map(calls: list[Call], size: tuple[int, ...]) -> Call | None:
 def channels_last(shape: tuple[int, ...], size: tuple[int, ...], calls: list[Call]) -> bool:
     """Return whether a 4-d shape is (n, h, w, c), as inside Swin and ConvNeXt, rather than (n, c, h, w).
 
-    Positions have the proportions of the input's `size` (h, w). Where both readings have, or neither, the last of the
-    `calls` up to there that gave a map and whose class is known decides; without any it is (n, c, h, w), PyTorch's
-    custom.
+    The last of the `calls` up to there that gave this very shape and whose class is known decides (a ReLU keeps what a
+    convolution gave). Without one, positions have the proportions of the input's `size` (h, w). Where both readings
+    have, or neither, the last call that gave a map and whose class is known decides; without any it is (n, c, h, w),
+    PyTorch's custom.
     """
+    maps = [call for call in reversed(calls) if call.channels is not None and len(call.shape) == 4]
+    if same := [call for call in maps if call.shape[1:] == shape[1:]]:
+        return same[0].channels == 3
     first, last = _proportional(shape[2:], size), _proportional(shape[1:3], size)
     if first != last:
         return last
-    known = (call.channels == 3 for call in reversed(calls) if call.channels is not None and len(call.shape) == 4)
-    return next(known, False)
+    return bool(maps) and maps[0].channels == 3
 
 
 def _proportional(positions: tuple[int, ...], size: tuple[int, ...]) -> bool:

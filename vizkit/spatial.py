@@ -26,7 +26,7 @@ def feature_maps(encoder: Encoder, batch: "Tensor") -> "tuple[Tensor, Tensor]":
     """
     import torch
 
-    with torch.inference_mode(), averaged_maps(encoder.dim) as candidates:
+    with torch.no_grad(), averaged_maps(encoder.dim) as candidates:
         vectors = encoder.vectors(batch).float()
     for candidate in reversed(candidates):
         maps = candidate.float()

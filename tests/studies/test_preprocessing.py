@@ -208,18 +208,18 @@ def test_the_figure_shows_what_the_network_sees_relative_to_the_weights_own(phot
     np.testing.assert_allclose(first, right, atol=1 / 255)
     blue_first = ((right - mean) / std)[..., ::-1] * std + mean
     np.testing.assert_allclose(second, blue_first.clip(0, 1), atol=1 / 255)
-    assert "order of the preprocess that came with the weights." in note(result.figure(1))
+    assert "order of SqueezeNet1_1_Weights.IMAGENET1K_V1." in note(result.figure(1))
 
 
-def test_a_module_is_drawn_by_the_preprocess_it_was_given_with(photos, encoder, check):
+def test_a_module_is_drawn_by_the_preprocess_it_is_compared_with(photos, encoder, check):
     result = check(photos, encoder, swapped, k=K)
     figure = result.figure(2)
-    assert "order of the preprocess as given." in note(figure)
+    assert "order of the preprocess compared with." in note(figure)
     worst = photos[photos.row(result.frame.index[1])]
     right = np.asarray(worst.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
     _, first, second = pictures(figure)[3:]
-    assert np.abs(first - right).max() <= 1
-    assert np.abs(second - right[..., ::-1]).max() <= 1
+    assert np.abs(first - right[..., ::-1]).max() <= 1
+    assert np.abs(second - right).max() <= 1
     texts = [annotation.text for annotation in figure.layout.annotations]
     row = result.frame.iloc[1]
     assert f"{result.frame.index[1]}<br>kept {row['kept']:.2f}, cosine {row['cosine']:.2f}" in texts
@@ -227,14 +227,14 @@ def test_a_module_is_drawn_by_the_preprocess_it_was_given_with(photos, encoder, 
     assert "against<br>colors: blue, green, red" in texts
 
 
-def test_channels_of_a_reference_in_another_order_are_put_back(photos, check):
+def test_what_differs_from_a_modules_reference_is_drawn_as_wrong(photos, check):
     encoder = vk.Encoder(tiny_network(), preprocess=swapped)
     result = check(photos, encoder, to_tensor_32, k=K)
     worst = photos[photos.row(result.frame.index[0])]
     right = np.asarray(worst.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
     _, first, second = pictures(result.figure(1))
-    assert np.abs(first - right).max() <= 1
-    assert np.abs(second - right[..., ::-1]).max() <= 1
+    assert np.abs(first - right[..., ::-1]).max() <= 1
+    assert np.abs(second - right).max() <= 1
 
 
 def test_where_no_mean_is_known_the_figure_says_so(photos, check):

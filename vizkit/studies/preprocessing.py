@@ -104,7 +104,7 @@ class PreprocessCheck:
 
         Each row shows the original, and what the network gets under either preprocess, titled with one thing in which
         the two differ. Both are turned back into pictures with the mean, standard deviation and channel order of one
-        reference: the preprocess that came with the weights, or for a module the one it was given with. So a picture
+        reference: the preprocess that came with the weights, or for a module the one it is compared with. So a picture
         shows what the network sees relative to what it was trained on: a missing normalization looks washed out,
         swapped channels look swapped, and a squash distorts.
         Where the reference has no mean that can be measured, values are stretched to [0, 1], picture by picture.
@@ -137,8 +137,8 @@ class PreprocessCheck:
     def _reference(self) -> tuple[Colors | None, str]:
         """Return the colors that tensors are drawn with, and words that say so."""
         official = self.encoder.official
-        named = [(official, "the preprocess that came with the weights")] if official is not None else []
-        for preprocess, name in [*named, (self.encoder.given_preprocess, "the preprocess as given")]:
+        named = [(official, self.encoder.official_transforms)] if official is not None else []
+        for preprocess, name in [*named, (self.against.input.function, "the preprocess compared with")]:
             colors = measured_colors(preprocess)
             if colors.mean is not None:
                 return colors, (
@@ -224,7 +224,7 @@ def check_preprocess(
     with TemporaryDirectory(prefix="vizkit-check-") as apart:
         # The cache tells a preprocess by what it makes of two drawn images. One that is equal there may still treat
         # some of these images in another way, and must not be answered with the vectors of the first.
-        alike = other.fingerprint == encoder.fingerprint and other.given_preprocess is not encoder.given_preprocess
+        alike = other.fingerprint == encoder.fingerprint and other.input.function is not encoder.input.function
         pair.append(embed(images, other, cache=apart if alike else cache, progress=progress))
     failures = pd.concat(
         [e.failures.assign(under=name) for e, name in zip(pair, ("as given", "against"), strict=True)],
@@ -240,7 +240,8 @@ def check_preprocess(
     hits = _overlap(neighbor_graph(a, k).indices, neighbor_graph(b, k).indices)
     cosines, found = _own(a, b)
     frame = pd.DataFrame({"kept": hits / k, "cosine": cosines}, index=a.frame.index)
-    own = "the weights' own" if against is None else other.transforms
+    if against is None:
+        other.transforms = encoder.official_transforms
     return PreprocessCheck(
         kept=float(hits.sum() / (k * len(hits))),
         interval=_interval(hits, k, seed),
@@ -248,7 +249,9 @@ def check_preprocess(
         self_retrieval=float(found.mean()),
         cosine=float(cosines.mean()),
         frame=frame.sort_values(["kept", "cosine"], kind="stable"),
-        settings=pd.DataFrame({"as given": _said(encoder, encoder.transforms), "against": _said(other, own)}),
+        settings=pd.DataFrame(
+            {"as given": _said(encoder, encoder.transforms), "against": _said(other, other.transforms)}
+        ),
         failures=failures,
         k=k,
         images=images,
@@ -321,7 +324,7 @@ def _interval(hits: "NDArray[np.int64]", k: int, seed: int) -> tuple[float, floa
 
 def _said(encoder: Encoder, name: str) -> dict[str, str]:
     size = " x ".join(map(str, encoder.input_shape))
-    return {"preprocess": name, **described(encoder.given_preprocess), "input": size}
+    return {"preprocess": name, **described(encoder.input.function), "input": size}
 
 
 def _count(value: Any, name: str, what: str) -> int:
