@@ -13,7 +13,7 @@ import pandas as pd
 from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace, unchanged
 from .cards import card, identify
 from .devices import PRECISIONS, computing, half_type, place
-from .errors import ImageReadError, InputError, LayerNotFoundError
+from .errors import InputError, LayerNotFoundError
 from .fingerprints import attribute_hashes
 from .images import ImageSet, as_image
 from .inputs import Input
@@ -322,7 +322,6 @@ class Encoder:
         """
         if self.weights == "as given":
             raise InputError("Random weights are known only for networks by name; build the module anew and wrap it.")
-        import torch
 
         twin = Encoder(
             self._architecture,
@@ -336,8 +335,8 @@ class Encoder:
         )
         twin.name, twin.transforms = self.name, self.transforms
         if batch_norms(twin.module):
-            batch = _readable(twin, images)
-            calibrate(twin.module, torch.stack(batch).to(twin.device))
+            batch = twin.input.readable(images, _CALIBRATION)
+            calibrate(twin.module, batch.to(twin.device))
             twin.weights += f", BatchNorm calibrated on {len(batch)} images"
         return twin
 
@@ -400,16 +399,3 @@ def _run(encoders: Sequence[Encoder], batch: "Tensor") -> "list[Tensor]":
                 "the network has changed since (make the encoder anew), or images do not come out one by one."
             )
     return [found[-1] for found in taken]
-
-
-def _readable(encoder: Encoder, images: ImageSet) -> "list[Tensor]":
-    """Return preprocessed images, spread over the set; those that cannot be read are left out."""
-    found, reason = [], "there are none"
-    for row in np.unique(np.linspace(0, max(len(images) - 1, 0), min(_CALIBRATION, len(images))).astype(int)):
-        try:
-            found.append(encoder.preprocess(images[row]))
-        except ImageReadError as error:
-            reason = str(error)
-    if not found:
-        raise InputError(f"BatchNorm needs images to be calibrated on, and none can be read: {reason}")
-    return found

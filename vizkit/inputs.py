@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+import numpy as np
+
+from .errors import ImageReadError, InputError
 from .fingerprints import drawn_images
+from .images import ImageSet
 from .measured import Colors, measured_colors, picture
 from .preprocess import named
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
@@ -90,3 +92,17 @@ class Input:
         if self._colors is None:
             self._colors = measured_colors(self.function)
         return picture(tensor.detach().cpu().float().numpy(), self._colors)
+
+    def readable(self, images: ImageSet, most: int) -> "Tensor":
+        """Return up to `most` preprocessed images spread over a set, (n, 3, h, w); what cannot be read is left out."""
+        import torch
+
+        found, reason = [], "there are none"
+        for row in np.unique(np.linspace(0, max(len(images) - 1, 0), min(most, len(images))).astype(int)):
+            try:
+                found.append(self(images[row]))
+            except ImageReadError as error:
+                reason = str(error)
+        if not found:
+            raise InputError(f"BatchNorm needs images to be calibrated on, and none can be read: {reason}")
+        return torch.stack(found)
