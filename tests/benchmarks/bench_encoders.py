@@ -23,8 +23,8 @@ from vizkit.knn import neighbor_graph
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from drawn import photo
 
-N = 128
-ROUNDS = 5
+N = 64
+ROUNDS = 3
 K = 10
 LAYERS = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4", "input:fc"],
