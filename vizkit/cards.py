@@ -1,17 +1,17 @@
-"""What an encoder is: a card in words, and a fingerprint that follows all that makes its vectors."""
+"""What an encoder is: a card in words, and a fingerprint that follows all that makes its vectors.
+
+Encoders stand above this and ask it about themselves, so it knows them only by what they have.
+"""
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from .capture import INPUT
 from .fingerprints import attribute_hashes, code_hash, preprocess_hash, state_hash
 from .preprocess import described
-
-if TYPE_CHECKING:
-    from .encoders import Encoder
 
 
 class Identity(NamedTuple):
@@ -21,7 +21,7 @@ class Identity(NamedTuple):
     fingerprint: str
 
 
-def identify(encoders: "Sequence[Encoder]") -> list[Identity]:
+def identify(encoders: Sequence[Any]) -> list[Identity]:
     """Return the identity of encoders that share one network and preprocess; what is shared is hashed once."""
     first = encoders[0]
     weights = state_hash(first.module)
@@ -38,7 +38,7 @@ def identify(encoders: "Sequence[Encoder]") -> list[Identity]:
     return identities
 
 
-def card(encoder: "Encoder", identity: Identity) -> pd.DataFrame:
+def card(encoder: Any, identity: Identity) -> pd.DataFrame:
     """Return what stands between an image and its vector: one row a property, column "value"."""
     vector = len(encoder.shape) == 1 and encoder.layer_shape == encoder.shape
     rows = {
