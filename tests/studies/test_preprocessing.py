@@ -160,7 +160,7 @@ def test_images_that_fail_under_either_are_left_out_and_counted(photos, encoder,
         pd.testing.assert_frame_equal(result.frame.sort_index(), alone.frame.sort_index(), rtol=1e-5)
         assert result.kept == alone.kept
         assert result.chance == K / (N - 3)
-        assert repr(result).endswith("; 38 images, 2 left out>")
+        assert repr(result).endswith("; 38 images, 2 left out; they differ in mean, std, range>")
 
 
 def test_vectors_of_other_lengths_have_neighbors_and_no_cosine(photos, check):
@@ -257,7 +257,8 @@ def test_the_share_is_shown_beside_chance_and_what_differs(photos, encoder, chec
     low, high = result.interval
     assert repr(result) == (
         f"<PreprocessCheck: {result.kept:.2f} of the 5 nearest neighbors kept (95% interval {low:.2f} to {high:.2f}; "
-        f"chance 0.13); self-retrieval {result.self_retrieval:.2f}, cosine {result.cosine:.2f}; 40 images>"
+        f"chance 0.13); self-retrieval {result.self_retrieval:.2f}, cosine {result.cosine:.2f}; 40 images; "
+        "they differ in mean, std, range>"
     )
     shown = result._repr_html_()
     assert "The two differ in: mean, std, range. Not known for both: interpolation." in shown

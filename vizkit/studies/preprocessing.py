@@ -151,7 +151,7 @@ class PreprocessCheck:
         )
 
     def __repr__(self) -> str:
-        return f"<PreprocessCheck: {self.summary}>"
+        return f"<PreprocessCheck: {self.summary}; they differ in {', '.join(self.differences) or 'nothing known'}>"
 
     def _repr_html_(self) -> str:
         low, high = self.interval
