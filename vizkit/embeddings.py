@@ -172,7 +172,7 @@ class Embeddings:
         if encoder is not None and recorded is not None and encoder.fingerprint != recorded:
             raise InputError(
                 f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}: "
-                "another network, weights, layer, pooling or preprocess. Build it as the manifest's card says."
+                "another network, weights, layer, pooling, precision or preprocess. The manifest's card says which."
             )
         return cls(vectors, frame, failures, images or _images_of(frame), encoder, provenance)
 

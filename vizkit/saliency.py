@@ -292,7 +292,7 @@ def _center(center: "Embeddings | NDArray[Any] | None", encoder: Encoder) -> "ND
     if made_by is not None and made_by != encoder.fingerprint:
         raise InputError(
             f"center= are embeddings by the encoder {made_by}, and this encoder is {encoder.fingerprint}: another "
-            "network, weights, layer, pooling or preprocess, so their mean says nothing here. Embed with this encoder."
+            "network, weights, layer, pooling, precision or preprocess, so their mean says nothing here. Use this one."
         )
     mean = center.vectors.mean(axis=0, dtype=np.float64) if isinstance(center, Embeddings) else center
     return _as_vector(mean, encoder.dim, "center")
