@@ -10,6 +10,7 @@ from torch import nn
 
 import vizkit as vk
 from vizkit.errors import InputError, LayerNotFoundError
+from vizkit.pooling import pooled
 
 
 @pytest.fixture(scope="module")
@@ -429,3 +430,42 @@ def test_a_layer_that_is_no_name_is_refused_in_words(layer):
 def test_a_preprocess_that_cannot_be_called_is_refused_in_words(preprocess):
     with pytest.raises(InputError, match=r"preprocess must be a name or a callable .* with parentheses"):
         vk.Encoder(tiny_network(), preprocess=preprocess)
+
+
+@pytest.mark.parametrize("pool", ["max", "gem", "gap"])
+def test_gradients_pass_through_a_layer_that_is_changed_in_place_afterwards(images, pool):
+    module = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.ReLU(inplace=True), nn.Flatten())
+    encoder = vk.Encoder(module, layer="0", pool=pool, preprocess=to_tensor_32)
+    batch = batch_of(images).requires_grad_()
+    encoder.vectors(batch).sum().backward()
+    plain = vk.Encoder(module[:1], pool=pool, preprocess=to_tensor_32)
+    again = batch.detach().clone().requires_grad_()
+    plain.vectors(again).sum().backward()
+    torch.testing.assert_close(batch.grad, again.grad)
+
+
+def test_means_of_half_precision_maps_are_taken_in_float32():
+    """In bfloat16 256 + 1 is 256, so a running sum of ones would stop there."""
+    x = torch.ones(1, 1, 64, 64, dtype=torch.bfloat16)
+    x[0, 0, 0, 0] = 3
+    mean = pooled(x, "gap", channels_last=False, layer="x")
+    assert mean.dtype == torch.float32
+    assert float(mean[0, 0]) == pytest.approx(1 + 2 / 4096, rel=1e-6)
+
+
+def test_a_known_vector_does_not_join_the_failures_of_another_layer(images, tmp_path):
+    """The preprocess fails on one image when the second layer is asked for: the first layer has its vector already."""
+    broken = []
+
+    def preprocess(image):
+        if broken and image.size == images[0].size and np.array_equal(np.asarray(image), broken[0]):
+            raise ValueError("planted")
+        return to_tensor_32(image)
+
+    encoder = vk.Encoder(tiny_network(), preprocess=preprocess)
+    vk.embed(images, encoder, layers=["0"], cache=tmp_path, progress=False)
+    broken.append(np.asarray(images[4]))
+    found = vk.embed(images, encoder, layers=["0", "3"], cache=tmp_path, progress=False)
+    assert (len(found["0"]), len(found["3"])) == (9, 8)
+    assert found["0"].failures.empty
+    assert list(found["3"].failures["id"]) == [images.ids[4]]

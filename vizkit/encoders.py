@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _CALIBRATION = 64  # images that set the BatchNorm statistics of random weights
 _PROBES = 2  # drawn images that a network is looked at with
-_STEADY = 0.02  # how far an image's vector may move, relative to its norm; rounding moves it by 0.01 at half precision
+_STEADY = 0.02  # how far an image's vector may move, relative to its norm: room for rounding at half precision
 
 
 class Encoder:

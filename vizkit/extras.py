@@ -56,15 +56,20 @@ def load_extra(name: str, weights: "str | os.PathLike[str] | None", seed: int) -
     return build(library, rest, weights, seed)
 
 
+def _refuse_unknown(library: Any, architecture: str) -> None:
+    known, origin = library.list_models(), library.__name__
+    if architecture not in known:
+        raise ModelNotFoundError(
+            f"{origin} has no network {architecture!r}.{closest(architecture, known)} {origin}.list_models() names all "
+            "of them."
+        )
+
+
 def _timm(timm: Any, given: str, weights: Any, seed: int) -> Network:
     from timm.data import create_transform, resolve_model_data_config
 
     architecture, _, named = given.partition(".")
-    known = timm.list_models()
-    if architecture not in known:
-        raise ModelNotFoundError(
-            f"timm has no network {architecture!r}.{closest(architecture, known)} timm.list_models() names all of them."
-        )
+    _refuse_unknown(timm, architecture)
     configs = {k.partition(".")[2]: v for k, v in timm.models.get_arch_pretrained_cfgs(architecture).items()}
     tags = [tag for tag, config in configs.items() if tag and config.has_weights]
     default = getattr(timm.get_pretrained_cfg(architecture), "tag", None)
@@ -124,12 +129,7 @@ def _timm_filled(timm: Any, full: str, state: StateDict, source: str) -> Any:
 
 def _open_clip(open_clip: Any, given: str, weights: Any, seed: int) -> Network:
     architecture, _, named = given.partition("/")
-    known = open_clip.list_models()
-    if architecture not in known:
-        raise ModelNotFoundError(
-            f"open_clip has no network {architecture!r}.{closest(architecture, known)} open_clip.list_models() names "
-            "all of them."
-        )
+    _refuse_unknown(open_clip, architecture)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     default = next(iter(tags), None)
     tag, file = _chosen(f"open_clip:{architecture}", named, weights, tags, default, separator="/")

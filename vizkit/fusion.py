@@ -15,16 +15,16 @@ from .encoders import Encoder, encode_layers
 if TYPE_CHECKING:
     from torch import Tensor
 
-# How far a folded twin's vectors may be off, relative to the vector's norm: rounding leaves 1e-6 to 3e-5, a convolution
-# whose own output is read elsewhere far more.
+# How far a folded twin's vectors may be off, relative to the vector's norm: more than rounding, and far less than a
+# convolution whose own output is read elsewhere.
 _SAME = 1e-4
 
 
 def folded_encoders(encoders: Sequence[Encoder]) -> list[Encoder] | None:
     """Return the same encoders on a folded twin of their network, or None where it would not be the same, or no faster.
 
-    Measured to pay on a CPU in float32, and done there alone: 1.3 (resnet18) to 2.4 times (mobilenet_v2) as fast. The
-    vectors of two drawn images are compared at every layer.
+    Done on a CPU in float32 alone, where it was measured to pay (tests/benchmarks). The vectors of two drawn images are
+    compared at every layer.
 
     Parameters
     ----------
