@@ -13,10 +13,11 @@ BIN := $(VENV)/bin
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 LAB_READY := $(VENV)/.lab-ready-$(KEY)
 TEST_READY := $(VENV)/.test-ready-$(KEY)
+BENCH_READY := $(VENV)/.bench-ready-$(KEY)
 # Jupyter refuses to run as root, as one does in a container, unless told to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab test lint bench scenes clean
+.PHONY: help lab test lint bench stress scenes clean
 .NOTPARALLEL:
 
 help:
@@ -24,6 +25,7 @@ help:
 	@echo 'make test     check and test everything, in a browser too  TEST_ARGS="-k images"'
 	@echo 'make lint     check style, types and the direction of imports'
 	@echo 'make bench    measure speed against named references, as ratios in one run'
+	@echo 'make stress   kill and resume 50 runs of vk.embed; the table is tests/stress/README.md'
 	@echo 'make scenes   make the embedded default again: scenes and network'
 	@echo 'make clean    remove what the others made, $(VENV) included'
 
@@ -40,8 +42,11 @@ lint: $(TEST_READY)
 	$(BIN)/ty check --python $(VENV)
 	$(BIN)/lint-imports
 
-bench: $(TEST_READY)
+bench: $(BENCH_READY)
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+stress: $(TEST_READY)
+	$(BIN)/python tests/stress/kill.py
 
 scenes: $(TEST_READY)
 	$(BIN)/python data/make_scenes.py
@@ -58,6 +63,10 @@ $(LAB_READY): | $(BIN)/python
 $(TEST_READY): $(LAB_READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@rm -f $(VENV)/.test-ready-* && touch $@
+
+$(BENCH_READY): $(TEST_READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@rm -f $(VENV)/.bench-ready-* && touch $@
 
 $(BIN)/python:
 	@for python in $(PYTHONS); do \

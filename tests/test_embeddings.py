@@ -4,12 +4,7 @@ import errno
 import io
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -24,7 +19,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 import vizkit as vk
 from vizkit import extraction as home
-from vizkit import store
+from vizkit import shards, store
 from vizkit.embeddings import require_encoder
 from vizkit.errors import InputError, MissingEncoderError, StoreError
 from vizkit.widgets.thumbnails import thumbnails
@@ -125,7 +120,7 @@ def test_a_damaged_shard_is_named_and_computed_again(folder, tmp_path):
     first = embed(folder, fresh(), tmp_path / "cache")
     (shard,) = (tmp_path / "cache").glob("*/shard-*.parquet")
     content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    content[200] ^= 0xFF  # in the keys
     shard.write_bytes(content)
     encoder = fresh()
     with pytest.warns(UserWarning, match=f"{shard.name}.*is damaged.*computed again"):
@@ -150,77 +145,12 @@ def test_an_interrupt_keeps_what_is_done(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed(folder, encoder, tmp_path / "cache")
     handle.remove()
-    assert encoder.module.seen == 16  # the first batch
+    done = encoder.module.seen  # the first batch, and the one that another thread was at
+    assert 16 <= done < 40
     resumed = fresh()
     found = embed(folder, resumed, tmp_path / "cache")
-    assert resumed.module.seen == 40 - 16
+    assert resumed.module.seen == 40 - done
     np.testing.assert_array_equal(found.vectors, embed(folder, fresh(), tmp_path / "other").vectors)
-
-
-RUN = textwrap.dedent(
-    """
-    import sys, time
-    sys.path.insert(0, {tests!r})
-    import torch, vizkit as vk
-    from drawn import tiny_network, to_tensor_32
-
-    class Slow(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = tiny_network()
-            self.ready = False
-
-        def forward(self, x):
-            if self.ready:
-                time.sleep(0.25)
-                print("computed", int((x != 0).flatten(1).any(1).sum()), flush=True)
-            return self.body(x)
-
-    module = Slow()
-    encoder = vk.Encoder(module, preprocess=to_tensor_32)
-    images = vk.ImageSet.from_folder({photos!r})
-    module.ready = True
-    print("ready", flush=True)
-    found = vk.embed(images, encoder, cache=sys.argv[1], progress=False)
-    if len(sys.argv) > 2:
-        found.save(sys.argv[2])
-    """
-)
-
-
-def test_five_kills_and_a_rerun_equal_an_undisturbed_run(tmp_path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    n = 20 * 16
-    for i in range(n):
-        photo(i, (40, 40)).save(photos / f"{i:03d}.png")
-    script = tmp_path / "run.py"
-    script.write_text(RUN.format(tests=os.path.dirname(__file__), photos=str(photos)))  # noqa: PTH120
-
-    def run(cache, *more):
-        command = [sys.executable, str(script), str(cache), *map(str, more)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    undisturbed = run(tmp_path / "calm", tmp_path / "calm-result")
-    assert undisturbed.communicate()[0].count("computed 16") == 20
-    chance = random.Random(7)
-    stored = 0
-    for _ in range(5):
-        process = run(tmp_path / "cache")
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(chance.uniform(0.3, 2.2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        now = sum(len(pd.read_parquet(p)) for p in (tmp_path / "cache").glob("*/shard-*.parquet"))
-        assert stored <= now < n
-        stored = now
-    final = run(tmp_path / "cache", tmp_path / "result")
-    computed = [int(line.split()[1]) for line in final.communicate()[0].splitlines() if "computed" in line]
-    assert final.returncode == 0
-    assert 0 < stored == n - sum(computed)  # only what was missing
-    a, b = (vk.Embeddings.load(tmp_path / name) for name in ("calm-result", "result"))
-    assert a.ids == b.ids
-    assert a.vectors.tobytes() == b.vectors.tobytes()
 
 
 def test_a_vector_that_is_not_finite_is_a_failure(tmp_path):
@@ -235,7 +165,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(tmp_path):
     encoder = vk.Encoder(Head(Sometimes()), layer="body", preprocess=to_tensor_32)
     found = embed(tmp_path, encoder, tmp_path / "cache")
     assert len(found) == 3
-    assert found.failures["reason"][0] == "white.png: the network gave NaN or infinity for it."
+    assert found.failures["reason"][0].startswith("white.png: the network gave NaN or infinity for it. Look at")
 
 
 class Head(torch.nn.Module):
@@ -269,11 +199,11 @@ def test_saved_embeddings_come_back_whole_and_open_elsewhere(folder, tmp_path):
     assert list(back.failures["reason"]) == list(found.failures["reason"])
     assert back.provenance["fingerprint"] == encoder.fingerprint
     assert back.images[back.images.row("b/00.png")].size == (96, 80)
-    plain = pd.concat(pd.read_parquet(p) for p in target.glob("shard-*.parquet"))
+    plain = pd.read_parquet(target)
     np.testing.assert_array_equal(np.stack(plain["vector"]), found.vectors)
-    [(count,)] = duckdb.sql(f"select count(*) from '{target}/shard-*.parquet' where label = 'a'").fetchall()
+    [(count,)] = duckdb.sql(f"select count(*) from '{target}/*.parquet' where label = 'a'").fetchall()
     assert count == 20
-    card = json.loads((target / "manifest.json").read_text())["card"]
+    card = json.loads((target / "_manifest.json").read_text())["card"]
     assert card["network"] == "Counting"
     found.save(target)  # a result may replace a result
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "photos", "saved"]
@@ -283,7 +213,7 @@ def test_what_cannot_be_saved_or_loaded_is_refused_in_words(folder, tmp_path):
     found = embed(folder, fresh(), tmp_path / "cache")
     with pytest.raises(StoreError, match="exists and holds no saved embeddings"):
         found.save(folder)
-    with pytest.raises(StoreError, match=r"is no vizkit store: it has no manifest\.json"):
+    with pytest.raises(StoreError, match=r"is no vizkit store: it has no _manifest\.json"):
         vk.Embeddings.load(folder)
     (cache,) = (tmp_path / "cache").iterdir()
     with pytest.raises(StoreError, match="is a cache, not a saved result"):
@@ -291,9 +221,8 @@ def test_what_cannot_be_saved_or_loaded_is_refused_in_words(folder, tmp_path):
     found.save(tmp_path / "saved")
     with pytest.raises(InputError, match=r"were made by the encoder .*, the one given is"):
         vk.Embeddings.load(tmp_path / "saved", encoder=fresh(seed=1))
-    manifest = tmp_path / "saved/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(StoreError, match="has schema 99; this vizkit reads schema 1"):
+    shards.write_manifest(tmp_path / "saved", shards.read_manifest(tmp_path / "saved") | {"schema": 99})
+    with pytest.raises(StoreError, match="has schema 99; this vizkit reads schema 2 and older"):
         vk.Embeddings.load(tmp_path / "saved")
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot be written .* cache=FOLDER"):
@@ -377,8 +306,8 @@ def test_a_file_that_changes_while_it_is_embedded_is_not_stored_under_its_old_co
     old = (photos / "a.png").read_bytes()
     recall = store.Cache.recall
 
-    def recall_then_change(self, *arguments):
-        todo = recall(self, *arguments)
+    def recall_then_change(self, *arguments, **options):
+        todo = recall(self, *arguments, **options)
         photo(2, (64, 64)).save(photos / "a.png")
         return todo
 
@@ -405,7 +334,7 @@ def test_vectors_of_other_machinery_are_not_used(folder, tmp_path, monkeypatch, 
     assert encoder.module.seen == 40
     key = ("versions", "pillow") if pillow else ("device",)
     recorded = []
-    for manifest in (tmp_path / "cache").glob("*/manifest.json"):
+    for manifest in (tmp_path / "cache").glob("*/_manifest.json"):
         content = json.loads(manifest.read_text())
         recorded.append(content[key[0]][key[1]] if pillow else content["device"])
     told = second.provenance[key[0]][key[1]] if pillow else second.provenance["device"]
@@ -461,12 +390,13 @@ def test_a_name_that_is_no_utf8_is_embedded_saved_and_loaded(tmp_path):
         Path(os.fsdecode(os.fsencode(photos) + b"/\xfe.png")).write_bytes(b"broken")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    for seen in (2, 0):
+    photo(2).save(photos / "b.png")
+    for seen in (2, 0):  # of three, two are the same
         encoder = fresh()
         found = embed(photos, encoder, tmp_path / "cache")
         assert encoder.module.seen == seen
     back = vk.Embeddings.load(found.save(tmp_path / "saved"))
-    assert back.ids == ["a.png", "\\xff\\xe9.png"]
+    assert back.ids == ["a.png", "b.png", "\\xff\\xe9.png"]
     np.testing.assert_array_equal(back.vectors, found.vectors)
     assert back.failures["path"].tolist() == found.failures["path"].tolist() == [f"{photos.as_posix()}/\\xfe.png"]
 

@@ -1,5 +1,7 @@
 """The faster twin: the same vectors from folded BatchNorms, and the module as it is wherever that would not hold."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,14 @@ from drawn import photo, to_tensor_32
 from torch import nn
 
 import vizkit as vk
-from vizkit.fusion import folded_encoders
+from vizkit.fusion import side_by_side
+
+
+def folds(encoder):
+    """Say whether a twin of the encoder's network has fewer BatchNorms than the network, whose weights it shares."""
+    twins = [crew[0].module for crew in side_by_side([encoder], 2)]
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in module.modules()) for module in (*twins, encoder.module)]
+    return norms[0] < norms[-1]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +31,8 @@ def test_the_twin_gives_the_same_vectors_and_leaves_the_network(images, name):
     first = next(layer for layer in encoder.layers if encoder.layers[layer].kind == "Conv2d")
     encoders = [encoder, encoder.at(first), encoder.at("output")]
     state = {key: value.clone() for key, value in encoder.module.state_dict().items()}
-    twins = folded_encoders(encoders)
+    crews = side_by_side(encoders, 2)
+    twins = crews[0]
     batch = torch.stack([encoder.preprocess(image) for image in images])
     for ours, theirs in zip(twins, encoders, strict=True):
         x, y = ours.encode(batch), theirs.encode(batch)
@@ -59,24 +69,100 @@ class Planted(nn.Module):
         return twin
 
 
-@pytest.mark.parametrize(("kind", "folds"), [("plain", True), ("read twice", False), ("not copied", False)])
-def test_a_twin_is_used_only_where_it_gives_the_same(images, tmp_path, kind, folds):
+@pytest.mark.parametrize(
+    ("kind", "fold", "crews"), [("plain", True, 2), ("read twice", False, 2), ("not copied", False, 1)]
+)
+def test_a_twin_is_used_only_where_it_gives_the_same(images, tmp_path, kind, fold, crews):
     encoder = vk.Encoder(Planted(kind), preprocess=to_tensor_32)
-    assert (folded_encoders([encoder]) is not None) == folds
+    assert folds(encoder) == fold
+    assert len(side_by_side([encoder], 2)) == crews
     found = vk.embed(images, encoder, cache=tmp_path, progress=False)
     expected = encoder.encode(torch.stack([encoder.preprocess(image) for image in images]))
     np.testing.assert_allclose(found.vectors, expected, rtol=1e-4, atol=1e-5)
     assert found.encoder.module is encoder.module
 
 
-def test_what_a_convolution_gives_by_itself_is_read_from_a_convolution_that_is_not_folded(images):
+def test_what_a_convolution_gives_by_itself_is_read_from_a_convolution_that_is_not_folded():
     encoder = vk.Encoder(Planted("plain"), layer="conv", preprocess=to_tensor_32)
-    assert folded_encoders([encoder]) is None
-    assert folded_encoders([encoder.at("input:norm")]) is None
-    assert folded_encoders([encoder.at("norm")]) is not None
+    assert not folds(encoder)
+    assert not folds(encoder.at("input:norm"))
+    assert folds(encoder.at("norm"))
 
 
-def test_half_precision_and_networks_without_batchnorm_run_as_they_are():
-    assert folded_encoders([vk.Encoder("vit_b_32", weights=None)]) is None
-    assert folded_encoders([vk.Encoder("scenes", precision="half", device="cpu")]) is None
-    assert folded_encoders([vk.Encoder("scenes", device="cpu")]) is not None
+def test_twins_share_every_tensor_but_what_was_folded():
+    encoder = vk.Encoder("vit_b_32", weights=None)
+    (first,), (second,) = side_by_side([encoder], 2)
+    ours = [p.data_ptr() for p in encoder.module.parameters()]
+    assert (
+        ours == [p.data_ptr() for p in first.module.parameters()] == [p.data_ptr() for p in second.module.parameters()]
+    )
+    assert len({id(encoder.module), id(first.module), id(second.module)}) == 3
+    (first,), (second,) = side_by_side([vk.Encoder("scenes", device="cpu")], 2)
+    assert [p.data_ptr() for p in first.module.parameters()] == [p.data_ptr() for p in second.module.parameters()]
+
+
+class Counting(nn.Module):
+    """Counts its passes on itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.passes = nn.Conv2d(3, 8, 3, stride=4), 0
+
+    def forward(self, x):
+        self.passes += 1
+        return self.conv(x).mean((2, 3))
+
+
+def test_a_network_that_writes_to_itself_or_has_a_listener_runs_as_it_is(images, tmp_path):
+    counting = vk.Encoder(Counting(), preprocess=to_tensor_32)
+    before = counting.module.passes
+    vk.embed(images, counting, cache=tmp_path, batch_size=2, progress=False)
+    assert counting.module.passes == before + 3
+    heard = vk.Encoder(Planted("plain"), preprocess=to_tensor_32)
+    assert len(side_by_side([heard], 2)) == 2
+    heard.module.norm.register_forward_hook(lambda *_: None)
+    assert [crew[0].module for crew in side_by_side([heard], 2)] == [heard.module]
+
+
+def test_half_precision_is_folded_too_and_gives_what_the_network_gives_at_half():
+    encoder = vk.Encoder("scenes", precision="half", device="cpu")
+    assert folds(encoder)
+    (twin,), _ = side_by_side([encoder], 2)
+    batch = encoder.input.probe()
+    exact, half, ours = encoder.exact().encode(batch), encoder.encode(batch), twin.encode(batch)
+    norms = np.linalg.norm(exact, axis=1)
+    assert (np.linalg.norm(half - exact, axis=1) > 1e-4 * norms).all()  # it is half precision indeed
+    assert (np.linalg.norm(ours - exact, axis=1) < 0.03 * norms).all()
+
+
+def test_threads_take_turns_at_a_dataset_and_at_a_preprocess_of_the_users_own(tmp_path):
+    busy, most = [], []
+
+    def slow(image):
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.01)
+        busy.pop()
+        return to_tensor_32(image)
+
+    class Dataset:
+        targets = [0] * 12
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, row):
+            busy.append(1)
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.pop()
+            return photo(row), 0
+
+    vk.embed(
+        vk.ImageSet.from_dataset(Dataset()),
+        vk.Encoder(Planted("plain"), preprocess=slow),
+        cache=tmp_path,
+        batch_size=2,
+        progress=False,
+    )
+    assert max(most) == 1

@@ -134,6 +134,64 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path):
         ImageSet.from_folder(tmp_path, recursive=False)
 
 
+def test_folders_that_all_link_to_each_other_are_listed_in_reasonable_number(tmp_path):
+    names = "abcdefghijkl"
+    for name in names:
+        draw(tmp_path / name / "x.png")
+        for other in set(names) - {name}:
+            (tmp_path / name / other).symlink_to(tmp_path / other, target_is_directory=True)
+    draw(tmp_path.with_name(f"{tmp_path.name}-apart") / "deep" / "y.png")
+    away = tmp_path.with_name(f"{tmp_path.name}-apart")
+    (tmp_path / "a" / "m").symlink_to(away, target_is_directory=True)
+    (away / "deep" / "n").symlink_to(away.with_name(f"{away.name}-further"), target_is_directory=True)
+    draw(away.with_name(f"{away.name}-further") / "z.png")
+    ids = ImageSet.from_folder(tmp_path).ids
+    assert {f"{name}/x.png" for name in names} <= set(ids)
+    assert {"a/b/x.png", "l/k/x.png", "a/m/deep/y.png", "a/m/deep/n/z.png"} <= set(ids)
+    assert len(ids) < 12 * 13 + 20  # and not every one of 12! ways
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_is_said_aloud(folder, monkeypatch):
+    scandir = os.scandir
+
+    def scandir_and_move(path):
+        found = list(scandir(path))
+        if (folder / "dog").exists():
+            (folder / "dog").rename(folder / ".away")
+        return found
+
+    monkeypatch.setattr(os, "scandir", scandir_and_move)
+    with pytest.warns(UserWarning, match=r"dog' cannot be listed \(No such file") as caught:
+        assert ImageSet.from_folder(folder).ids == ["cat/1.png", "top.png"]
+    assert caught[0].filename == __file__
+
+
+def test_names_that_read_alike_are_told_apart(tmp_path):
+    draw(tmp_path / "\\xff.png", "blue")
+    try:
+        shutil.copy(draw(tmp_path / "a.png", "red"), os.fsencode(tmp_path) + b"/\xff.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    images = ImageSet.from_folder(tmp_path)
+    assert images.ids == ["\\xff.png", "a.png", "\\xff.png (2)"]
+    assert [color_of(image) for image in images] == [(0, 0, 255), (255, 0, 0), (255, 0, 0)]
+
+
+def test_only_whole_files_are_read_at_reduced_scale(tmp_path):
+    draw(tmp_path / "a.jpg", size=(80, 64))
+    whole = ImageSet.from_folder(tmp_path)
+    assert whole[0].size == whole.read(0).size == (80, 64)
+    assert whole.read(-1, at_least=16).size == whole.subset([0]).read(0, at_least=(16, 20)).size == (20, 16)
+    cut = ImageSet(["a"], whole.frame, lambda row: whole[0], paths=whole.paths, fingerprint=lambda row: "own")
+    mixed = ImageSet.from_frame(pd.DataFrame({"path": [tmp_path / "a.jpg", np.zeros((64, 80))]}))
+    for row, images in ((0, cut), (0, mixed), (1, mixed), (0, ImageSet.from_dataset([RED.resize((80, 64))]))):
+        assert images.read(row, at_least=16).size == (80, 64)
+    with pytest.raises(InputError, match="at_least is 0; expected"):
+        cut.read(0, at_least=0)
+    with pytest.raises(ImageReadError, match=r"Image '0': the table has no path and no image in this row"):
+        ImageSet.from_frame(pd.DataFrame({"path": [None]})).read(0, at_least=16)
+
+
 # ------------------------------------------------------------------ from_frame
 
 
@@ -431,8 +489,36 @@ def test_the_fingerprint_of_a_file_is_the_hash_of_its_bytes(folder):
     draw(path, "blue")
     assert images.fingerprint(0) != before
     path.unlink()
-    with pytest.raises(ImageReadError, match=r"Image 'cat/1\.png' \(file .*\) cannot be read: No such file"):
+    with pytest.raises(
+        ImageReadError, match=r"Image 'cat/1\.png': .*1\.png' cannot be read: the file is not there\. Put it"
+    ):
         images.fingerprint(0)
+
+
+def test_what_cannot_be_read_has_no_fingerprint_and_says_why(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    images = ImageSet.from_folder(tmp_path)
+    reasons = [
+        "the file is empty .*Replace",
+        "does not give the file .*leads back to itself: remove",
+        "no regular file",
+    ]
+    for row, (id, reason) in enumerate(zip(images.ids, reasons, strict=True)):
+        for ask in (images.fingerprint, images.subset([row]).read, images.read):
+            with pytest.raises(ImageReadError, match=f"^Image '{id}': Image file .*{reason}"):
+                ask(0 if ask.__self__ is not images else row)
+
+
+def test_a_fingerprint_of_ones_own_that_raises_costs_one_image(folder):
+    def mark(row):
+        raise KeyError("no mark")
+
+    images = ImageSet(["a"], pd.DataFrame(index=["a"]), lambda row: RED, fingerprint=mark)
+    for each in (images, images.subset([0])):
+        with pytest.raises(ImageReadError, match=r"^Image 'a' cannot be read: KeyError: 'no mark'\. Repair what loads"):
+            each.fingerprint(0)
 
 
 def test_the_fingerprint_in_memory_is_that_of_the_pixels():

@@ -261,6 +261,83 @@ def test_an_icc_profile_leaves_the_values_alone(tmp_path):
     np.testing.assert_array_equal(pixels(read_image(tmp_path / "a.png")), picture())
 
 
+# ------------------------------------------------------------------ reduced scale
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    """The same smooth picture, 1201 x 905 pixels, as JPEGs of several kinds; the one turned lies on its side."""
+    folder = tmp_path_factory.mktemp("jpegs")
+    upright = Image.fromarray(picture(905, 1201))
+    kinds = {
+        "rgb": (upright, {}),
+        "progressive": (upright, {"progressive": True}),
+        "full color": (upright, {"subsampling": 0}),
+        "gray": (upright.convert("L"), {}),
+        "cmyk": (upright.convert("CMYK"), {}),
+        "turned": (Image.fromarray(np.ascontiguousarray(STORED[6](picture(905, 1201)))), {"exif": {0x0112: 6}}),
+    }
+    for name, (image, options) in kinds.items():
+        exif = Image.Exif()
+        exif.update(options.pop("exif", {}))
+        image.save(folder / f"{name}.jpg", quality=92, exif=exif, **options)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["rgb", "progressive", "full color", "gray", "cmyk", "turned"])
+@pytest.mark.parametrize(
+    ("at_least", "scale"),
+    [
+        *[(1, 8), (113, 8), (114, 4), (226, 4), (227, 2), (452, 2), (453, 1), (905, 1), (5000, 1)],
+        *[((200, 600), 2), ((100, 301), 2), ((226, 300), 4), ((226, 301), 2), ((301, 226), 2), ((1, 1201), 1)],
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(jpegs, name, at_least, scale):
+    whole = read_image(jpegs / f"{name}.jpg")
+    assert whole.size == (1201, 905)
+    found = read_image(jpegs / f"{name}.jpg", at_least=at_least)
+    assert found.size == (-(-1201 // scale), -(-905 // scale))
+    least = at_least if isinstance(at_least, tuple) else (at_least, at_least)
+    assert found.height >= least[0] or scale == 1
+    assert found.width >= least[1] or scale == 1
+    if scale == 1:
+        np.testing.assert_array_equal(pixels(found), pixels(whole))
+    else:  # a smooth picture: a box filter is the truth
+        boxed = whole.resize(found.size, Image.Resampling.BOX)
+        assert mean_difference(found, boxed) < 2
+        assert mean_difference(found.transpose(Image.Transpose.ROTATE_180), boxed) > 50
+
+
+def test_the_first_picture_of_several_in_one_jpeg_is_reduced(tmp_path):
+    first, second = Image.fromarray(picture(240, 320)), Image.new("RGB", (320, 240), "red")
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=92)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    found = read_image(tmp_path / "a.jpg", at_least=60)
+    assert found.size == (80, 60)
+    assert mean_difference(found, first.resize((80, 60), Image.Resampling.BOX)) < 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".gif", ".bmp", ".avif", ".jp2"])
+def test_only_jpegs_are_reduced(tmp_path, suffix):
+    Image.fromarray(picture(240, 320)).save(tmp_path / f"a{suffix}")
+    whole, found = read_image(tmp_path / f"a{suffix}"), read_image(tmp_path / f"a{suffix}", at_least=10)
+    assert found.size == (320, 240)
+    np.testing.assert_array_equal(pixels(found), pixels(whole))
+
+
+def test_a_damaged_jpeg_is_a_failure_at_any_scale(jpegs, tmp_path):
+    (tmp_path / "cut.jpg").write_bytes((jpegs / "rgb.jpg").read_bytes()[:-4000])
+    with pytest.raises(ImageReadError, match=r"cut\.jpg' cannot be read: damaged or truncated .*Replace the file"):
+        read_image(tmp_path / "cut.jpg", at_least=64)
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.5, True, "64", (64,), (64, 0), (1, 2, 3), (None, 5)])
+def test_a_least_size_that_is_none_is_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match=r"at_least is .*; expected \(height, width\) or one side"):
+        read_image(tmp_path / "a.jpg", at_least=wrong)
+
+
 # ------------------------------------------------------------------ failures
 
 
@@ -449,6 +526,13 @@ def awkward(shared):
     return shared / "images" / "awkward"
 
 
+def decoded_or_none(path, at_least):
+    try:
+        return pixels(read_image(path, at_least=at_least))
+    except ImageReadError:
+        return None
+
+
 def manifest(folder):
     with (folder / "manifest.csv").open() as file:
         return list(csv.DictReader(file))
@@ -523,6 +607,25 @@ def test_awkward_transparency_is_over_white(awkward, name):
         rgba = np.asarray(image.convert("RGBA")).astype(float)
     found = pixels(read_image(awkward / name))
     assert np.abs(found - over_white(rgba[..., :3], rgba[..., 3])).max() <= 1
+
+
+def test_real_jpegs_look_the_same_at_half_their_size(awkward):
+    reduced = 0
+    for entry in manifest(awkward):
+        name = entry["file"]
+        if not name.lower().endswith(("jpg", "jpeg")):
+            np.testing.assert_array_equal(
+                *(decoded_or_none(awkward / name, at_least) for at_least in (None, 16)), err_msg=name
+            )
+            continue
+        whole = read_image(awkward / name)
+        found = read_image(awkward / name, at_least=min(whole.size) // 2)
+        assert found.size == tuple(-(-side // 2) for side in whole.size), name
+        w, h = whole.width // 2, whole.height // 2
+        halved = whole.crop((0, 0, 2 * w, 2 * h)).reduce(2)
+        assert mean_difference(found.crop((0, 0, w, h)), halved) < 5, name
+        reduced += 1
+    assert reduced == 20
 
 
 def test_the_first_of_31_frames_is_taken(awkward):

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from .errors import InputError, MissingEncoderError, closest
 from .images import ImageSet
-from .store import read_result, write_result
+from .results import read_result, write_result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class Embeddings:
             raise InputError(
                 f"vectors have shape {vectors.shape}, the frame {len(index)} rows; expected (n, d) vectors and n rows."
             )
-        bad = np.atleast_1d(~np.isfinite(vectors).all(axis=1))
+        bad = ~_finite(vectors)
         if bad.any():
             names = ", ".join(repr(x) for x in index[bad][:3])
             raise InputError(f"{bad.sum()} of {len(bad)} vectors hold NaN or infinity ({names}). Drop or repair them.")
@@ -133,21 +133,39 @@ class Embeddings:
         meta.index = pd.Index([str(i) for i in ids], name="id")
         return cls(vectors, meta, images=_images_of(meta), provenance={"source": "vectors given in a table"})
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32") -> Path:
         """Write everything but pixels and weights into a folder: Parquet and JSON, readable without vizkit.
 
-        An earlier result in that folder is replaced, and only once the new one is complete; any other folder that is
-        not empty is refused (StoreError). InputError says which column cannot be written.
+        pandas, pyarrow and DuckDB open the folder as one table: id, columns of the frame, vector.
+
+        Parameters
+        ----------
+        folder
+            An earlier result in it is replaced, and only once the new one is complete.
+        dtype
+            "float16" halves the size and keeps about three digits of every number; `load` gives float32 again.
+
+        Returns
+        -------
+        Path
+            The folder, absolute.
+
+        Raises
+        ------
+        InputError
+            A column cannot be written, or the vectors are too large or too small for float16.
+        StoreError
+            The folder holds something else, or cannot be written.
         """
         target = Path(folder).absolute()
-        write_result(target, self.frame, self.vectors, self.failures, self.provenance)
+        write_result(target, self.frame, self.vectors, self.failures, self.provenance, dtype=dtype)
         return target
 
     @classmethod
     def load(
         cls, folder: str | Path, *, images: ImageSet | None = None, encoder: "Encoder | None" = None
     ) -> "Embeddings":
-        """Read what `save` wrote.
+        """Read what `save` wrote. Vectors larger than half of the free memory lie in a temporary file, mapped.
 
         Parameters
         ----------
@@ -213,6 +231,13 @@ def _as_float32(vectors: Any) -> "NDArray[np.float32]":
     except (TypeError, ValueError, RuntimeError) as error:  # a RuntimeError: a tensor on a GPU, or with gradients
         found = f"{type(vectors).__name__} ({error})"
     raise InputError(f"Vectors are given as {found}; expected real numbers, d in each row: an array (n, d).")
+
+
+def _finite(vectors: "NDArray[np.float32]") -> "NDArray[np.bool_]":
+    """Return which of the vectors (n, d) hold finite numbers alone, with little memory beside them."""
+    step = max(1, 2**22 // max(1, vectors.shape[1]))
+    parts = [np.isfinite(vectors[i : i + step]).all(axis=1) for i in range(0, len(vectors), step)]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def _images_of(frame: pd.DataFrame) -> ImageSet | None:

@@ -149,7 +149,7 @@ class Encoder:
         """Run the network on drawn images: keep what ran and which shapes came out, and refuse what is not steady."""
         states = [attribute_hashes(self.module)]
         batch = self.input.probe()
-        self._moving: set[str] = set()
+        self.moving: set[str] = set()
         with unchanged(self.module) as moving:
             try:
                 with computing(self.device, self._half):
@@ -164,7 +164,7 @@ class Encoder:
             self._aim(wanted, pool)
             self._refuse_unsteady(batch)
             states.append(attribute_hashes(self.module))
-        self._moving = moving
+        self.moving = moving
         # What a forward pass writes onto the module (counters, kept activations) does not define it.
         names = set().union(*states)
         self.written = {name for name in names if len({state.get(name) for state in states}) > 1}
@@ -241,6 +241,12 @@ class Encoder:
         twin._part = find_layer(module, self.layer, self.calls)
         return twin
 
+    def exact(self) -> "Encoder":
+        """Return this encoder in float32, whatever its precision; the module is shared."""
+        twin = copy.copy(self)
+        twin.precision, twin._half = "float32", None
+        return twin
+
     @property
     def layers(self) -> Layers:
         """What `layer=` takes: a mapping from names to kind, shape and depth, in running order, shown as a table.
@@ -291,7 +297,7 @@ class Encoder:
 
     def scores(self, batch: "Tensor") -> Any:
         """Return what the network itself returns for a preprocessed batch, with gradients where they are enabled."""
-        with evaluating(self.module), computing(self.device, self._half), unchanged(self.module, self._moving):
+        with evaluating(self.module), computing(self.device, self._half), unchanged(self.module, self.moving):
             return self.module(self.placed(batch))
 
     def encode(self, batch: "Tensor") -> "NDArray[np.float32]":

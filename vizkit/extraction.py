@@ -1,8 +1,9 @@
 """Images and an encoder in, vectors out: `embed`."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,18 +13,20 @@ import pandas as pd
 
 from .cards import card, identify
 from .embeddings import FAILURE_COLUMNS, Embeddings
-from .encoders import Encoder, encode_layers
-from .errors import ImageReadError, InputError
-from .fusion import folded_encoders
+from .encoders import Encoder
+from .errors import InputError
 from .images import ImageSet
+from .pipeline import computed, fitting_batch
+from .progress import progress_bar
+from .room import room
 from .sources import path_text
-from .store import Cache, Missing, Stamp, default_cache, versions
+from .store import Cache, Missing, default_cache, versions
 
 # Raised when vizkit comes to compute other vectors from the same network: what an earlier one stored is then not used.
-_RECIPE = 2
+_RECIPE = 3
+_COMPARED = 100  # images that say how many nearest neighbors a faster way keeps
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
 
@@ -34,7 +37,8 @@ def embed(
     *,
     layers: None = None,
     cache: str | Path | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    reduced: bool = False,
     progress: bool = True,
 ) -> Embeddings: ...
 
@@ -46,7 +50,8 @@ def embed(
     *,
     layers: Iterable[str],
     cache: str | Path | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    reduced: bool = False,
     progress: bool = True,
 ) -> dict[str, Embeddings]: ...
 
@@ -57,17 +62,20 @@ def embed(
     *,
     layers: Iterable[str] | None = None,
     cache: str | Path | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    reduced: bool = False,
     progress: bool = True,
 ) -> Embeddings | dict[str, Embeddings]:
     """Compute one vector an image, at one layer or at several in one pass; what was computed before is read.
 
-    A run that was stopped goes on where it was. The image in row r always sits in slot r % batch_size of a batch of
-    fixed size, because the last bits of a vector depend on both: so a resumed run equals an undisturbed one bit by bit.
-    A layer among several equals that layer alone, bit by bit too unless the own output of a convolution is among them.
+    A run that was stopped goes on where it was, and so does one that another process on the same cache has begun. The
+    image in row r always sits in slot r % batch_size of a batch of fixed size, because the last bits of a vector depend
+    on both: so a resumed run equals an undisturbed one bit by bit. A layer among several equals that layer alone, bit
+    by bit too unless the own output of a convolution is among them. Images of equal content are computed once.
 
-    On a CPU in float32 a twin of the network runs, with BatchNorm folded into the convolutions, where its vectors are
-    within 1e-4 of their norm of the network's own; the network itself stays as it is.
+    On a CPU every core decodes images and runs a twin of the network, with BatchNorm folded into the convolutions,
+    where the vectors of two drawn images are within 1e-4 of their norm of the network's own; the network itself stays
+    as it is. `torch.set_num_threads` says how many cores.
 
     Parameters
     ----------
@@ -82,48 +90,65 @@ def embed(
         Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's
         fingerprint, the kind of device, the versions of torch, torchvision and pillow, and the image's content.
     batch_size
-        Images a forward pass.
+        Images a forward pass. By default 32 on a GPU, and on a CPU from 1 to 32, by the size of what the network makes
+        of them: larger batches are slower there.
+    reduced
+        Decode JPEGs much larger than the network's input at 1/2, 1/4 or 1/8 of their size, to no less than twice the
+        pixels that the shorter side is then resized to. Faster on photos of many megapixels, and not exact.
     progress
-        Show a progress bar.
+        Show a progress bar with images a second, the time left and how many failed. With precision "half" or `reduced`
+        also the line that says how many nearest neighbors are kept.
 
     Returns
     -------
     Embeddings, or dict of name to Embeddings where layers are named
         `vectors` (n, d) float32 in the order of `images`; with pool "none", d numbers in the order of `encoder.shape`.
         Every image is in exactly one of `vectors` and `failures`; where none gave a vector, a warning says why.
+        With precision "half" or `reduced`, `provenance["exactness"]` says, for up to 100 of the images, the share whose
+        nearest neighbor among them is that of exact vectors. Vectors that would not fit into memory lie in a temporary
+        file, and are mapped.
 
     Raises
     ------
     InputError
-        There are no images, `encoder` is no `vizkit.Encoder`, `batch_size` is no whole number from 1, or `layers` is no
-        list of different names.
+        There are no images, `encoder` is no `vizkit.Encoder`, `batch_size` is no whole number from 1, `layers` is no
+        list of different names, or `reduced` is asked for and the images are not files.
     LayerNotFoundError
         The network has no such layer.
     StoreError
         The cache cannot be written.
     """
     layers = None if layers is None else _names(layers)
-    _check(images, encoder, batch_size)
+    _check(images, encoder, batch_size, reduced)
     encoders = [encoder] if layers is None else [encoder.at(layer) for layer in layers]
     machinery = {
         "device": _device_type(encoder),
         "recipe": _RECIPE,
         "versions": versions("torch", "torchvision", "pillow"),
     }
+    at_least = 2 * encoder.input.shorter if reduced else None
+    if reduced:
+        machinery["decoding"] = f"JPEGs at reduced scale, the shorter side at least {at_least} pixels"
+    batch_size = batch_size or fitting_batch(encoder)
     jobs: list[_Job] = []
-    hashed: dict[int, str] = {}
-    for each, identity in zip(encoders, identify(encoders), strict=True):
-        words = {str(name): str(value) for name, value in card(each, identity)["value"].items()}
-        store = Cache(Path(cache or default_cache()), identity.fingerprint, machinery, {"card": words})
-        jobs.append(
-            _Job(each, images, store, hashed, {"fingerprint": identity.fingerprint, **machinery, "card": words})
-        )
-    try:
-        _compute(images, jobs, batch_size, progress)
-    finally:
-        for job in jobs:
-            job.store.flush()  # also after Ctrl-C: what is done is kept
+    hashed: dict[int, Any] = {}
+    with ExitStack() as stack:
+        for each, identity in zip(encoders, identify(encoders), strict=True):
+            words = {str(name): str(value) for name, value in card(each, identity)["value"].items()}
+            store = Cache(Path(cache or default_cache()), identity.fingerprint, machinery, {"card": words})
+            stack.callback(store.close)  # also after Ctrl-C: what is done is kept
+            provenance = {"fingerprint": identity.fingerprint, **machinery, "card": words, "seed": encoder.seed}
+            jobs.append(_Job(each, images, store, provenance))
+            jobs[-1].recall(hashed, progress)
+        try:
+            _compute(images, jobs, batch_size, at_least, progress)
+        except KeyboardInterrupt as stop:
+            unknown = set().union(*(job.open.keys() | job.failures.keys() for job in jobs))
+            stop.add_note(f"{len(images) - len(unknown):,} of {len(images):,} images are stored.")
+            raise
     results = [job.result(batch_size) for job in jobs]
+    if reduced or encoder.precision != "float32":
+        _compare(results, encoders, layers, cache, progress)
     for each, result in zip(encoders, results, strict=True):
         where = "" if layers is None else f" at {each.layer!r}"
         if not len(result):
@@ -144,34 +169,75 @@ def embed(
 class _Job:
     """One layer's part of a run: its cache, and what is known of every image so far."""
 
-    def __init__(
-        self, encoder: Encoder, images: ImageSet, store: Cache, hashed: dict[int, str], provenance: dict[str, Any]
-    ) -> None:
+    def __init__(self, encoder: Encoder, images: ImageSet, store: Cache, provenance: dict[str, Any]) -> None:
         self.encoder, self.images, self.store, self.provenance = encoder, images, store, provenance
-        self.vectors = np.full((len(images), encoder.dim), np.nan, np.float32)
+        self.vectors = room((len(images), encoder.dim))
         self.failures: dict[int, str] = {}
-        self.todo = {missing.row: missing for missing in store.recall(images, self.vectors, self.failures, hashed)}
+        self.open: dict[int, Missing] = {}
+        self._twins: dict[str, list[int]] = {}
 
-    def keep(self, missing: Missing, vector: "NDArray[np.float32]") -> None:
-        """Keep the vector of an image, or that it is none; a row that was known stays as it was."""
-        if missing.row not in self.todo:
+    def recall(self, hashed: dict[int, Any], progress: bool) -> None:
+        """Take over what is stored, and note the rest as open; layers share what they learn of an image's content."""
+        missing = self.store.recall(self.images, self.vectors, self.failures, hashed, progress=progress)
+        self.open = {one.row: one for one in missing}
+        for row in sorted(self.open):
+            if key := self.open[row].key:
+                self._twins.setdefault(key, []).append(row)
+
+    def first(self, row: int) -> bool:
+        """Say whether an open row is the first of those whose images are the same: the others get its vector."""
+        key = self.open[row].key
+        return key is None or self._twins[key][0] == row
+
+    def keep(self, missing: Missing, outcome: "NDArray[np.float32] | str") -> None:
+        """Keep the vector of an image, or the reason why it has none; a row that was known stays as it was."""
+        if missing.row not in self.open:
             return
-        if np.isfinite(vector).all():
-            self.vectors[missing.row] = vector
-            if missing.key is not None:
-                self.store.add(missing.key, missing.stamp, vector)
+        if isinstance(outcome, str):
+            self._fail(missing.row, outcome)
+        elif not np.isfinite(outcome).all():
+            self._fail(
+                missing.row,
+                f"{self.images.ids[missing.row]}: the network gave NaN or infinity for it. Look at the image and the "
+                "network's weights; with precision='half', try 'float32'.",
+            )
+        elif missing.key is None:
+            self._settle(missing.row, outcome)
         else:
-            self.failures[missing.row] = f"{self.images.ids[missing.row]}: the network gave NaN or infinity for it."
+            self.store.add(missing.key, missing.stamp, outcome)
+            self._settle_all(missing.key, outcome)
+
+    def catch_up(self) -> None:
+        """Take over what other processes have stored meanwhile."""
+        for key, vector in self.store.news().items():
+            self._settle_all(key, vector)
+
+    def _settle_all(self, key: str, vector: "NDArray[np.float32]") -> None:
+        for row in self._twins.get(key, [])[:]:
+            self._settle(row, vector)
+
+    def _settle(self, row: int, vector: "NDArray[np.float32]") -> None:
+        self.vectors[row] = vector
+        self._close(row)
+
+    def _fail(self, row: int, reason: str) -> None:
+        self.failures[row] = reason
+        self._close(row)
+
+    def _close(self, row: int) -> None:
+        key = self.open.pop(row).key
+        if key:
+            self._twins[key].remove(row)
 
     def result(self, batch_size: int) -> Embeddings:
         """Return what has come of every image."""
         images, failures = self.images, self.failures
-        good = np.array([row not in failures for row in range(len(images))])
+        good = np.flatnonzero([row not in failures for row in range(len(images))])
         places = [path_text(path) if path else "" for path in images.paths]
         failed = [(images.ids[row], places[row], failures[row]) for row in sorted(failures)]
         return Embeddings(
-            self.vectors[good],
-            images.frame[good],
+            _front(self.vectors, good),
+            images.frame.iloc[good],
             pd.DataFrame(failed, columns=FAILURE_COLUMNS),
             images,
             self.encoder,
@@ -179,7 +245,16 @@ class _Job:
         )
 
 
-def _check(images: Any, encoder: Any, batch_size: Any) -> None:
+def _front(vectors: "NDArray[np.float32]", rows: "NDArray[np.int64]") -> "NDArray[np.float32]":
+    """Move rows, in rising order, to the front, in place: there may be no memory for a second array."""
+    if len(rows) < len(vectors):
+        for start in range(0, len(rows), 4096):
+            block = rows[start : start + 4096]
+            vectors[start : start + len(block)] = vectors[block]
+    return vectors[: len(rows)]
+
+
+def _check(images: Any, encoder: Any, batch_size: Any, reduced: Any) -> None:
     if not isinstance(images, ImageSet):
         raise InputError(f"images must be an ImageSet, not {type(images).__name__}: use vk.ImageSet.from_folder(...).")
     if not isinstance(encoder, Encoder):
@@ -187,8 +262,61 @@ def _check(images: Any, encoder: Any, batch_size: Any) -> None:
         raise InputError(f"encoder must be an Encoder, not {type(encoder).__name__}: wrap it in vk.Encoder({made}).")
     if len(images) == 0:
         raise InputError("There are no images to embed: the ImageSet is empty.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (whole and batch_size >= 1):
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of images, 1 or more.")
+    if reduced and not images.whole_files:
+        raise InputError(
+            "reduced=True decodes JPEG files at a fraction of their size, and these images are not plain files: "
+            "expected an ImageSet of files, as from_folder gives. Leave reduced= out."
+        )
+
+
+def _compare(
+    results: Sequence[Embeddings],
+    encoders: Sequence[Encoder],
+    layers: list[str] | None,
+    cache: str | Path | None,
+    progress: bool,
+) -> None:
+    """Say in the provenance of each result how many nearest neighbors are those of exact vectors."""
+    from scipy.stats import binomtest
+    from tqdm.auto import tqdm
+
+    images, encoder = results[0].images, encoders[0]
+    both = [id for id in results[0].ids if all(id in result.frame.index for result in results)]
+    some = [both[i] for i in np.unique(np.linspace(0, max(len(both) - 1, 0), min(_COMPARED, len(both))).astype(int))]
+    if images is None or len(some) < 3:
+        for result in results:
+            result.provenance["exactness"] = "not measured: it takes three images"
+        return
+    exact = embed(images.subset(some), encoder.exact(), layers=layers, cache=cache, progress=progress)
+    for each, result in zip(encoders, results, strict=True):
+        wanted = exact if isinstance(exact, Embeddings) else exact[each.layer]
+        ours = result.vectors[[result.row(id) for id in wanted.ids]]
+        n, same = len(ours), int((_nearest(ours) == _nearest(wanted.vectors)).sum())
+        low, high = binomtest(same, n).proportion_ci(method="wilson")
+        result.provenance["exactness"] = {
+            "nearest kept": same / n,
+            "95% interval": [low, high],
+            "chance": 1 / (n - 1),
+            "images": n,
+        }
+        if progress:
+            where = "" if layers is None else f" at {each.layer}"
+            tqdm.write(
+                f"{each.name}{where}: {same / n:.2f} of {n} images keep the nearest neighbor of exact vectors "
+                f"(95% interval {low:.2f} to {high:.2f}, chance {1 / (n - 1):.2f}).",
+                file=sys.stderr,
+            )
+
+
+def _nearest(vectors: "NDArray[np.float32]") -> "NDArray[np.int64]":
+    """Return, for each of a few vectors, the row of the one that is nearest by cosine."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True), 1e-30)
+    similarities = unit @ unit.T
+    np.fill_diagonal(similarities, -np.inf)
+    return similarities.argmax(axis=1)
 
 
 def _names(layers: Any) -> list[str]:
@@ -206,80 +334,32 @@ def _device_type(encoder: Encoder) -> str:
     return encoder.device.split(":")[0]
 
 
-def _compute(images: ImageSet, jobs: list[_Job], batch_size: int, progress: bool) -> None:
-    from tqdm.auto import tqdm
+def _compute(images: ImageSet, jobs: list[_Job], batch_size: int, at_least: int | None, progress: bool) -> None:
+    def left() -> int:
+        return max(len(job.open) for job in jobs)
 
     n, encoders = len(images), [job.encoder for job in jobs]
-    todo = {row: missing for job in jobs for row, missing in job.todo.items()}
-    waiting = [todo[row] for row in sorted(todo)]
-    if waiting:
-        encoders = folded_encoders(encoders) or encoders
-    bar = tqdm(total=n, initial=n - len(waiting), desc=encoders[0].name, unit="image", disable=not progress)
-    with bar, ThreadPoolExecutor(1) as pool:
-        for read in _ahead(pool, images, encoders[0], _batches(waiting, batch_size)):
-            fine = [(m, t) for m, t in read if not isinstance(t, str)]
-            for job in jobs:
-                job.failures |= {m.row: t for m, t in read if isinstance(t, str) and m.row in job.todo}
-            if fine:
-                first = read[0][0].row // batch_size * batch_size
-                found = _forward(encoders, fine, first, min(batch_size, n - first))
-                for job, vectors in zip(jobs, found, strict=True):
-                    for missing, vector in zip((m for m, _ in fine), vectors, strict=True):
-                        job.keep(missing, vector)
-            bar.update(len(read))
-            if failed := len(set().union(*(job.failures for job in jobs))):
-                bar.set_postfix(failed=failed)
+    with progress_bar(n, done=n - left(), name=encoders[0].name, shown=progress) as bar:
+        while left():  # once more for an image whose twin was stored by nobody: its file changed, or went away
+            batches = _batches(jobs, batch_size)
+            for outcomes in computed(images, encoders, batches, batch_size=batch_size, at_least=at_least):
+                for missing, outcome in outcomes:
+                    for i, job in enumerate(jobs):
+                        job.keep(missing, outcome if isinstance(outcome, str) else outcome[i])
+                for job in jobs:
+                    job.catch_up()
+                if failed := len(set().union(*(job.failures for job in jobs))):
+                    bar.set_postfix(failed=failed, refresh=False)
+                bar.update(n - left() - bar.n)
 
 
-def _forward(
-    encoders: Sequence[Encoder], fine: "list[tuple[Missing, torch.Tensor]]", first: int, size: int
-) -> "list[NDArray[np.float32]]":
-    """Run one batch of fixed size, every image in its own slot; the slots of stored and failed images stay zero."""
-    import torch
+def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[Missing]]:
+    """Yield the images to compute, batch by batch; what is known by the time that its batch comes is left out.
 
-    example = fine[0][1]
-    full = torch.zeros((size, *example.shape), dtype=example.dtype)
-    slots = [missing.row - first for missing, _ in fine]
-    for slot, (_, tensor) in zip(slots, fine, strict=True):
-        full[slot] = tensor
-    return [vectors[slots] for vectors in encode_layers(encoders, full)]
-
-
-def _batches(todo: list[Missing], batch_size: int) -> Iterator[list[Missing]]:
-    return (list(batch) for _, batch in groupby(todo, key=lambda missing: missing.row // batch_size))
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, images: ImageSet, encoder: "Encoder", batches: Iterator[list[Missing]]
-) -> "Iterator[list[tuple[Missing, torch.Tensor | str]]]":
-    """Decode the next batch while the network works on this one.
-
-    One thread, and nobody else reads images meanwhile: a user's dataset may not bear two at once.
+    The first process on a cache begins at the front, others at the back, so that they meet and do nothing twice.
     """
-    waiting: list[Future] = []
-    for batch in batches:
-        waiting.append(pool.submit(_read, images, encoder, batch))
-        if len(waiting) > 1:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _read(images: ImageSet, encoder: "Encoder", batch: list[Missing]) -> "list[tuple[Missing, torch.Tensor | str]]":
-    """Return a tensor (3, h, w) an image, or the reason why there is none."""
-    results: list[tuple[Missing, torch.Tensor | str]] = []
-    for missing in batch:
-        try:
-            image = images[missing.row]
-        except ImageReadError as error:
-            results.append((missing, str(error)))
-            continue
-        path = images.paths[missing.row]
-        if missing.stamp and path and Stamp.of(path) != missing.stamp:
-            missing = missing._replace(key=None)  # the file is no longer the one that was hashed
-        try:
-            results.append((missing, encoder.preprocess(image)))
-        except Exception as error:  # a user's callable may raise anything; one image must not stop the run
-            reason = f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}"
-            results.append((missing, reason))
-    return results
+    rows = {row for job in jobs for row in job.open if job.first(row)}
+    for _, batch in groupby(sorted(rows, reverse=not jobs[0].store.alone), key=lambda row: row // batch_size):
+        wanted = [next((job.open[row] for job in jobs if row in job.open), None) for row in batch]
+        if some := [missing for missing in wanted if missing]:
+            yield some

@@ -1,4 +1,4 @@
-"""A faster twin of a network: each BatchNorm folded into the convolution before it, and channels last in memory."""
+"""Faster twins of a network: BatchNorm folded into the convolutions, and several that work side by side."""
 
 import copy
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .capture import INPUT, batch_norms, evaluating, unchanged
+from .capture import INPUT, evaluating, unchanged
 from .encoders import Encoder, encode_layers
 
 if TYPE_CHECKING:
@@ -20,33 +20,56 @@ if TYPE_CHECKING:
 _SAME = 1e-4
 
 
-def folded_encoders(encoders: Sequence[Encoder]) -> list[Encoder] | None:
-    """Return the same encoders on a folded twin of their network, or None where it would not be the same, or no faster.
+def side_by_side(encoders: Sequence[Encoder], n: int) -> list[list[Encoder]]:
+    """Return the encoders on up to n twins of their network, each of which may run in a thread of its own.
 
-    Done on a CPU in float32 alone, where it was measured to pay (tests/benchmarks). The vectors of two drawn images are
-    compared at every layer.
+    Twins share their weights, and are folded where that is faster. Where it cannot be known that a twin does the same,
+    the encoders come back alone, on the network itself: on a GPU, for a network that writes to itself, that has hooks,
+    or that cannot be copied. The vectors of two drawn images are compared at every layer.
 
     Parameters
     ----------
     encoders
         One network at its layers: made by `Encoder.at`, so that module and preprocess are shared.
+    n
+        Threads that there are.
     """
     first = encoders[0]
-    if first.device != "cpu" or first.precision != "float32" or not batch_norms(first.module):
-        return None
+    if first.device != "cpu" or first.written or first.moving or _hooked(first.module):
+        return [list(encoders)]
+    # In float32 whatever the precision: a twin that is the same there is the same to the last bit that half has.
+    exact = [encoder.exact() for encoder in encoders]
     batch = first.input.probe()
     try:
+        wanted = encode_layers(exact, batch)
         twin = folded(first.module, first.placed(batch[:1]), [encoder.layer for encoder in encoders])
-        if twin is None:
-            return None
-        twins = [encoder.on(twin) for encoder in encoders]
-        found = encode_layers(twins, batch)
+        for origin in (twin, first.module) if twin else (first.module,):
+            twins = [shared_copy(origin) for _ in range(n)]
+            if _gives(exact, twins[-1], batch, wanted):
+                return [[encoder.on(each) for encoder in encoders] for each in twins]
     except Exception:  # a user's module may refuse to be copied, or to run without its BatchNorm: it then runs as it is
-        return None
-    for ours, theirs in zip(found, encode_layers(encoders, batch), strict=True):
-        if (np.linalg.norm(ours - theirs, axis=1) > _SAME * np.linalg.norm(theirs, axis=1)).any():
-            return None
-    return twins
+        pass
+    return [list(encoders)]
+
+
+def _gives(encoders: Sequence[Encoder], module: nn.Module, batch: "Tensor", wanted: "Sequence[np.ndarray]") -> bool:
+    found = encode_layers([encoder.on(module) for encoder in encoders], batch)
+    return all(
+        (np.linalg.norm(ours - theirs, axis=1) <= _SAME * np.linalg.norm(theirs, axis=1)).all()
+        for ours, theirs in zip(found, wanted, strict=True)
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Say whether somebody listens to the network: a twin would tell them twice, or from another thread."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, kind, None) for part in module.modules() for kind in kinds)
+
+
+def shared_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a network in eval mode that shares its parameters and buffers, and nothing else."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors}).eval()
 
 
 def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Module | None:
@@ -58,7 +81,7 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
     Parameters
     ----------
     module
-        Left as it is.
+        Left as it is; what is not folded is shared with it.
     batch
         (1, c, h, w) preprocessed, on the module's device: it is run once to see what follows what.
     layers
@@ -67,7 +90,7 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
     pairs = [(conv, norm) for conv, norm in _pairs(module, batch) if not {conv, INPUT + norm} & set(layers)]
     if not pairs:
         return None
-    twin = copy.deepcopy(module).eval()
+    twin = shared_copy(module)
     for conv_name, norm_name in pairs:
         conv: Any = twin.get_submodule(conv_name)
         norm: Any = twin.get_submodule(norm_name)
@@ -76,7 +99,11 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
         )
         parent, _, leaf = norm_name.rpartition(".")
         setattr(twin.get_submodule(parent), leaf, nn.Identity())
-    return twin.to(memory_format=torch.channels_last)
+    for part in twin.modules():  # not twin.to(...): that would change the memory of what is shared
+        if isinstance(part, nn.Conv2d):
+            last = part.weight.detach().contiguous(memory_format=torch.channels_last)
+            part.weight = nn.Parameter(last, requires_grad=False)
+    return twin
 
 
 def _pairs(module: nn.Module, batch: "Tensor") -> list[tuple[str, str]]:

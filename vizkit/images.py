@@ -1,13 +1,14 @@
 """ImageSet: images with an id, a row of a table, and pixels that are read when they are asked for."""
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
 import itertools
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .errors import ImageReadError, InputError, closest
-from .pixels import as_image, read_image
+from .errors import ImageReadError, InputError, VizkitError, closest
+from .pixels import as_image, hash_file, least_size, read_image
 from .sources import (
+    count,
     dataset_files,
     dataset_labels,
-    find_images,
+    folder_files,
     image_of,
     is_missing,
     label_text,
+    objects,
     path_text,
+    repeated,
+    require_dataset,
     shows_its_files,
 )
 
@@ -90,7 +95,7 @@ class ImageSet:
         if wrong := [id for id in self.ids if not isinstance(id, str)]:
             raise InputError(f"Ids are strings; {wrong[0]!r} is {type(wrong[0]).__name__}. Convert them with str.")
         if len(self._rows) < len(self.ids):
-            raise InputError(f"Ids must be unique; {_repeated(self.ids)}. Give each image an id of its own.")
+            raise InputError(f"Ids must be unique; {repeated(self.ids)}. Give each image an id of its own.")
         if not len(self.ids) == len(frame) == len(self.paths):
             raise InputError(
                 f"{len(self.ids)} ids, {len(frame)} rows in the frame and {len(self.paths)} paths; expected "
@@ -104,9 +109,9 @@ class ImageSet:
         self.frame = frame.set_axis(pd.Index(self.ids, name="id", dtype=object), axis=0)
         if "path" not in frame:
             texts = [None if path is None else path_text(path) for path in self.paths]
-            self.frame.insert(0, "path", _objects(texts, self.frame.index))
+            self.frame.insert(0, "path", objects(texts, self.frame.index))
         labels = frame["label"] if "label" in frame else [None] * len(frame)
-        self.frame["label"] = _objects([label_text(label) for label in labels], self.frame.index)
+        self.frame["label"] = objects([label_text(label) for label in labels], self.frame.index)
 
     # ------------------------------------------------------------------ where images come from
 
@@ -121,7 +126,8 @@ class ImageSet:
         ----------
         folder
             The folder. The first-level subfolder that an image lies in, at whatever depth, becomes its label; images at
-            the top have none. Links are followed, except back into a folder that contains them.
+            the top have none. Links are followed, except back into a folder that contains them, or, where a link has
+            led already, into any that is listed.
         recursive
             Whether to look into subfolders.
 
@@ -135,20 +141,7 @@ class ImageSet:
         InputError
             `folder` is missing, is no folder, or holds no image.
         """
-        if not isinstance(folder, str | os.PathLike):
-            raise InputError(f"The folder was given as {type(folder).__name__}; expected a path.")
-        top = Path(folder).expanduser().absolute()
-        if not top.is_dir():
-            advice = "Give the folder that it is in." if top.exists() else "Check the spelling and the working folder."
-            raise InputError(f"{str(folder)!r} is not a folder{'; it is a file' if top.exists() else ''}. {advice}")
-        files, skipped = find_images(top, recursive)
-        if not files:
-            deeper = "" if recursive else " Subfolders were not looked into: recursive=True does."
-            raise InputError(
-                f"No image in {str(folder)!r}: {_count(skipped, 'other file')}. Expected names that end in .jpg, .png, "
-                f".webp and so on; from_frame takes any list of paths.{deeper}"
-            )
-        ids = [path_text(file.relative_to(top)) for file in files]
+        ids, files = folder_files(folder, recursive)
         labels = [id.split("/", 1)[0] if "/" in id else None for id in ids]
         frame = pd.DataFrame({"label": pd.Series(labels, dtype=object)})
         return ImageSet(ids, frame, paths=files)
@@ -203,7 +196,7 @@ class ImageSet:
         frame = df.drop(columns="id", errors="ignore")
         if any(paths):
             texts = [None if path is None else path_text(path) for path in paths]
-            frame = frame.assign(path=_objects(texts, frame.index))
+            frame = frame.assign(path=objects(texts, frame.index))
         pixels = any(path is None and not is_missing(x) for path, x in zip(paths, sources, strict=True))
         if pixels:
             frame = frame.drop(columns=image, errors="ignore")
@@ -238,13 +231,7 @@ class ImageSet:
         InputError
             `dataset` has no length or no items.
         """
-        if isinstance(dataset, str | os.PathLike) or not (
-            hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-        ):
-            raise InputError(
-                f"The dataset was given as {type(dataset).__name__}; expected something with a length whose items are "
-                "(image, target), as torchvision's datasets are. A folder goes to ImageSet.from_folder."
-            )
+        require_dataset(dataset)
         if f"{type(dataset).__module__}.{type(dataset).__name__}" == "torch.utils.data.dataset.Subset":
             return ImageSet.from_dataset(dataset.dataset).subset(dataset.indices)
         files = dataset_files(dataset)
@@ -277,7 +264,7 @@ class ImageSet:
             self.frame.iloc[rows],
             None if whole else (lambda row: self._load(rows[row])),
             paths=[self.paths[row] for row in rows],
-            fingerprint=None if whole else (lambda row: self.fingerprint(rows[row])),
+            fingerprint=None if whole else (lambda row: self._hash(rows[row])),
         )
 
     def _positions(self, rows_or_ids: Iterable[int | str] | slice) -> list[int]:
@@ -299,15 +286,44 @@ class ImageSet:
 
     def __getitem__(self, row: int) -> Image.Image:
         """Read one image, upright RGB; ImageReadError names its id, its file and the reason."""
+        return self.read(row)
+
+    def read(self, row: int, *, at_least: int | tuple[int, int] | None = None) -> Image.Image:
+        """Read one image, upright RGB; with `at_least` at reduced scale where that can be, else as `images[row]`.
+
+        Parameters
+        ----------
+        row
+            The image, counted from either end.
+        at_least
+            What the image must not fall below, in pixels, as `read_image` takes it: a JPEG may then be decoded at 1/2,
+            1/4 or 1/8 of its size, faster and not exactly. Only files that vizkit reads itself (`whole_files`) can be.
+
+        Raises
+        ------
+        ImageReadError
+            The image cannot be read; the message names its id, its file and the reason.
+        InputError
+            `row` is no int, or `at_least` no size.
+        """
         row = self._position(row)
+        size = None if at_least is None else least_size(at_least)
+        path = self.paths[row] if self.whole_files else None
+        with self._named(row):
+            return self._load(row) if size is None or path is None else read_image(path, at_least=size)
+
+    @contextlib.contextmanager
+    def _named(self, row: int) -> Generator[None, None, None]:
+        """Say the id in every error, and the file too; whatever a user's loader raises is an ImageReadError."""
         try:
-            return self._load(row)
+            yield
         except ImageReadError as error:
             raise ImageReadError(f"Image {self.ids[row]!r}: {error}") from error
         # The loader may be a user's dataset, which raises what it likes; one image must not stop a run over thousands.
         except Exception as error:
             where = f" (file {str(self.paths[row])!r})" if self.paths[row] else ""
-            reason = f"{type(error).__name__}: {error}"
+            advice = "" if isinstance(error, VizkitError) else ". Repair what loads it, or leave it out."
+            reason = f"{type(error).__name__}: {error}{advice}"
             raise ImageReadError(f"Image {self.ids[row]!r}{where} cannot be read: {reason}") from error
 
     def __iter__(self) -> Iterator[Image.Image]:
@@ -327,19 +343,17 @@ class ImageSet:
     def fingerprint(self, row: int) -> str:
         """Hash what defines an image: SHA-256 of its file's bytes, or of its pixels where there is no file, in hex."""
         row = self._position(row)
+        with self._named(row):
+            return self._hash(row)
+
+    def _hash(self, row: int) -> str:
         path = self.paths[row]
         if self._fingerprint is not None:
             return self._fingerprint(row)
-        if path is None:
-            image = self[row]
-            return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ImageReadError(
-                f"Image {self.ids[row]!r} (file {str(path)!r}) cannot be read: {error.strerror}"
-            ) from error
+        if path is not None:
+            return hash_file(path)
+        image = self._load(row)
+        return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
     def _position(self, row: Any) -> int:
         if isinstance(row, bool | np.bool_) or not hasattr(row, "__index__"):
@@ -354,8 +368,8 @@ class ImageSet:
         counts = self.frame["label"].value_counts()
         first = ", ".join(f"{label} {count}" for label, count in counts.head(4).items())
         more = ", ..." if len(counts) > 4 else ""
-        labels = f"{_count(len(counts), 'label')} ({first}{more})" if len(counts) else "no labels"
-        return f"ImageSet: {_count(len(self), 'image')}, {labels}"
+        labels = f"{count(len(counts), 'label')} ({first}{more})" if len(counts) else "no labels"
+        return f"ImageSet: {count(len(self), 'image')}, {labels}"
 
     def _repr_html_(self) -> str:
         # Rows apart from each other: the first ones of a folder are all of one class.
@@ -380,23 +394,7 @@ class ImageSet:
         return f'<img src="data:image/jpeg;base64,{data}" alt="{title}" title="{title}">'
 
 
-def _objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
-    # dtype is said, or pandas 3 turns None into NaN in a column of strings.
-    return pd.Series(list(values), index=index, dtype=object)
-
-
 def _from_cell(value: Any) -> Image.Image:
     if is_missing(value):
         raise ImageReadError("the table has no path and no image in this row. Fill it in, or leave the row out.")
     return as_image(value)
-
-
-def _repeated(ids: Sequence[str]) -> str:
-    names = pd.Series(ids, dtype=object)
-    twice = names[names.duplicated()].unique()
-    shown = ", ".join(repr(id) for id in twice[:5])
-    return f"{_count(len(twice), 'id')} given more than once: {shown}{', ...' if len(twice) > 5 else ''}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

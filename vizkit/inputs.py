@@ -9,7 +9,7 @@ from .errors import ImageReadError, InputError
 from .fingerprints import drawn_images
 from .images import ImageSet
 from .measured import Colors, measured_colors, picture
-from .preprocess import named
+from .preprocess import Halves, halves, named
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +52,8 @@ class Input:
         self.function: Any = preprocess
         self.shape: tuple[int, ...] = ()
         self._colors: Colors | None = None
-        self.probe()
+        self._halves: Halves | None = None
+        self._halve(self.probe())
 
     def __call__(self, image: "Image.Image") -> "Tensor":
         """Return what the network gets for an upright RGB image: float32 (3, h, w), always of one size."""
@@ -68,6 +69,32 @@ class Input:
                 "resize and crop to one size."
             )
         return tensor.float()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is known to be torchvision's own, so that many threads may call it at once."""
+        return self._halves is not None
+
+    @property
+    def shorter(self) -> int:
+        """Pixels that an image's shorter side is resized to; where that is not known, the input's longer side."""
+        return self._halves.shorter if self._halves else max(self.shape[1:])
+
+    def pixels(self, image: "Image.Image") -> "Tensor":
+        """Return what `values` makes the network's input from: uint8 (3, h, w), or that input where it is not known."""
+        return self._halves.pixels(image) if self._halves else self(image)
+
+    def values(self, batch: "Tensor") -> "Tensor":
+        """Return the network's input, float32 (n, 3, h, w), for a batch of what `pixels` gave."""
+        return self._halves.values(batch) if self._halves else batch
+
+    def _halve(self, probe: "Tensor") -> None:
+        """Take the preprocess in two halves, where these give the same for two drawn images."""
+        import torch
+
+        found = halves(self.function)
+        if found and torch.equal(found.values(torch.stack([found.pixels(image) for image in drawn_images()])), probe):
+            self._halves = found
 
     def probe(self) -> "Tensor":
         """Return what it makes of two drawn images of different size, (2, 3, h, w)."""

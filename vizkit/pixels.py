@@ -11,12 +11,15 @@ The rules, the same for a file, for bytes and for a picture already in memory:
   `convert("RGB")`, so that is what a network should see.
 """
 
+import errno
+import hashlib
 import io
+import operator
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +48,17 @@ _TURN = {
 }
 _PHOTOMETRIC = 262  # TIFF tag; 0 means that low values are white
 _DEPTHS = (8, 10, 12, 14, 16)
+_REDUCIBLE = ("JPEG", "MPO")
+_STRIP = 1 << 22  # pixels that are converted at a time: several threads may hold an image of 100 million each
+
+
+_Found = TypeVar("_Found")
+_ADVICE = {
+    errno.ELOOP: "It is a link that leads back to itself: remove it, or leave it out.",
+    errno.ENAMETOOLONG: "Give it a shorter name, or move it up to a folder with a shorter path.",
+    errno.EMFILE: "Too many files are open: close some, or raise the limit (ulimit -n), and run again.",
+    errno.ENFILE: "Too many files are open: close some programs, and run again.",
+}
 
 
 class Failure(NamedTuple):
@@ -60,10 +74,22 @@ class Failure(NamedTuple):
             return cls("the file is not there", "Put it back, or leave it out.")
         if isinstance(error, PermissionError):
             return cls("this user may not read the file", "Change its permissions, or leave it out.")
-        if isinstance(error, Image.DecompressionBombError):
+        if isinstance(error, OSError) and error.errno:  # the system's; a decoder's errors have no number
+            return cls(
+                f"the system does not give the file ({error.strerror})",
+                _ADVICE.get(error.errno, "Try again, copy it to another place, or leave it out."),
+            )
+        if isinstance(error, MemoryError):
+            return cls("there is not enough memory for it", "Make it smaller, or free some memory and try again.")
+        if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
             return cls(
                 f"decompression bomb: {_sentence(error)}",
                 "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS and read it again.",
+            )
+        if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
+            return cls(
+                f"its text is too long for Pillow ({_sentence(error)})",
+                "Save it without metadata, or, if you trust it, raise PIL.PngImagePlugin.MAX_TEXT_CHUNK and _MEMORY.",
             )
         if isinstance(error, UnidentifiedImageError):
             plugin = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
@@ -87,13 +113,18 @@ class _RefusedError(Exception):
         self.failure = failure
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(path: str | os.PathLike[str], *, at_least: int | tuple[int, int] | None = None) -> Image.Image:
     """Read one file as an upright RGB image.
 
     Parameters
     ----------
     path
         A file in any format that Pillow opens.
+    at_least
+        What the image must not fall below, in pixels: (height, width) as it stands upright, or its shorter side. A JPEG
+        may then be decoded at 1/2, 1/4 or 1/8 of its size. On photos of 4000 x 3000 this is about 3.5 times as fast,
+        and not exact: of 200 photos, 99% kept their nearest neighbor (MobileNetV2) with twice the size that the network
+        is given, 76% with that size itself. Other formats, and images that would fall below, are decoded whole.
 
     Returns
     -------
@@ -105,20 +136,47 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     ImageReadError
         The file is missing, may not be read, is no image, is damaged, or declares more pixels than twice
         `PIL.Image.MAX_IMAGE_PIXELS`; the message names the file, the reason and what to do.
+    InputError
+        `at_least` is no size in pixels.
     """
     path = Path(path)
+    size = None if at_least is None else least_size(at_least)
 
     def decode() -> Image.Image:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # asked before opening: a named pipe would block for ever
-            kind = "a folder" if stat.S_ISDIR(state.st_mode) else "no regular file"
-            raise _RefusedError(Failure(f"it is {kind}", "Give an image file."))
-        if state.st_size == 0:
-            raise _RefusedError(Failure("the file is empty (0 bytes)", "Replace the file, or leave it out."))
-        with path.open("rb") as file, Image.open(file) as image:
+        with _open(path) as file, Image.open(file) as image:
+            if size is not None and image.format in _REDUCIBLE:
+                image.draft(None, size[::-1] if _orientation(image) < 5 else size)
             return _upright_rgb(image)
 
     return _guarded(decode, f"Image file {str(path)!r}", path.name)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex; ImageReadError says as `read_image` does why there is none."""
+
+    def digest() -> str:
+        with _open(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return _guarded(digest, f"Image file {str(path)!r}", path.name)
+
+
+def _open(path: Path) -> io.BufferedReader:
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # asked before opening: a named pipe would block for ever
+        kind = "a folder" if stat.S_ISDIR(state.st_mode) else "no regular file"
+        raise _RefusedError(Failure(f"it is {kind}", "Give an image file."))
+    if state.st_size == 0:
+        raise _RefusedError(Failure("the file is empty (0 bytes)", "Replace the file, or leave it out."))
+    return path.open("rb")
+
+
+def least_size(at_least: Any) -> tuple[int, int]:
+    """Return (height, width) of `at_least`, where one number bounds both; InputError where it is no size."""
+    sides = at_least if isinstance(at_least, tuple | list) else (at_least, at_least)
+    if len(sides) == 2 and all(hasattr(x, "__index__") and not isinstance(x, bool) and x >= 1 for x in sides):
+        return operator.index(sides[0]), operator.index(sides[1])
+    raise InputError(f"at_least is {at_least!r}; expected (height, width) or one side, whole numbers of pixels from 1.")
 
 
 def as_image(value: Any) -> Image.Image:
@@ -161,7 +219,7 @@ def as_image(value: Any) -> Image.Image:
     )
 
 
-def _guarded(decode: Callable[[], Image.Image], what: str, name: str = "") -> Image.Image:
+def _guarded(decode: Callable[[], _Found], what: str, name: str = "") -> _Found:
     """Run a decoder and say every failure as an ImageReadError about `what`."""
     try:
         return decode()
@@ -206,10 +264,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_scaled(image)).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        rgb = Image.new("RGB", image.size)
+        for top, bottom in _strips(image):
+            rgba = image.crop((0, top, image.width, bottom)).convert("RGBA")
+            white = Image.new("RGBA", rgba.size, "white")
+            rgb.paste(Image.alpha_composite(white, rgba).convert("RGB"), (0, top))
+        return rgb
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """Cut an image into strips of rows (first, last + 1), so that what conversion needs beside it stays small."""
+    step = max(1, _STRIP // image.width)
+    return ((top, min(top + step, image.height)) for top in range(0, image.height, step))
 
 
 def _scaled(image: Image.Image) -> NDArray[np.uint8]:
@@ -220,11 +287,13 @@ def _scaled(image: Image.Image) -> NDArray[np.uint8]:
     values (cameras and microscopes store 10 to 14 bits in 16); [0, 1] for floats inside it. Other values (negative,
     more than 16 bits, floats beyond [0, 1]) have no known range: they are stretched from their lowest to their highest.
     """
-    values = np.asarray(image).astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
+    values, strips = np.asarray(image), [slice(*ends) for ends in _strips(image)]
+    low, high = np.inf, -np.inf
+    for strip in strips:
+        if (finite := values[strip][np.isfinite(values[strip])]).size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
         raise _RefusedError(Failure("it holds no finite value", "Replace the file, or leave it out."))
-    low, high = float(values[finite].min()), float(values[finite].max())
     if image.mode == "F":
         known = (0.0, 1.0) if low >= 0 and high <= 1 else None
     elif image.format == "PNG":
@@ -233,12 +302,18 @@ def _scaled(image: Image.Image) -> NDArray[np.uint8]:
         depths = [2.0**bits - 1 for bits in _DEPTHS if high < 2**bits]
         known = (0.0, depths[0]) if depths and low >= 0 else None
     bottom, top = known or (low, high)
-    scaled = (np.where(finite, values, bottom) - bottom) / max(top - bottom, np.finfo(float).tiny)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # Pillow inverts such TIFFs at 8 bits only
-        scaled = 1.0 - scaled
-    if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one transparent gray
-        scaled[values == clear] = 1.0
-    return np.rint(scaled * 255.0).astype(np.uint8)
+    inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0  # Pillow inverts such TIFFs at 8 bits only
+    clear = image.info.get("transparency")  # a PNG's one transparent gray
+    found = np.empty(values.shape, np.uint8)
+    for strip in strips:
+        part = values[strip].astype(np.float64)
+        scaled = (np.where(np.isfinite(part), part, bottom) - bottom) / max(top - bottom, np.finfo(float).tiny)
+        if inverted:
+            scaled = 1.0 - scaled
+        if isinstance(clear, int):
+            scaled[part == clear] = 1.0
+        found[strip] = np.rint(scaled * 255.0)
+    return found
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

@@ -4,7 +4,7 @@ What a preprocess does to colors is measured on plain images, so that it is know
 read where the steps are torchvision's, timm's or open_clip's, and measured on ramps elsewhere.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -148,6 +148,47 @@ def described(preprocess: Any) -> dict[str, str]:
         "std": numbers(colors.std),
         "range": unknown if colors.range is None else "{:.3g} to {:.3g}".format(*colors.range),
     }
+
+
+class Halves(NamedTuple):
+    """A preprocess in two halves, with uint8 pixels between them: what travels to the device is a quarter as large.
+
+    Attributes
+    ----------
+    pixels
+        From an upright RGB PIL image to uint8 (3, h, w).
+    values
+        From a batch of these, (n, 3, h, w), wherever it lies, to what the preprocess gives: float32, normalized.
+    shorter
+        Pixels that the shorter side is resized to.
+    """
+
+    pixels: "Callable[[Image.Image], Tensor]"
+    values: "Callable[[Tensor], Tensor]"
+    shorter: int
+
+
+def halves(preprocess: Any) -> Halves | None:
+    """Return a preprocess in two halves where it is torchvision's `ImageClassification`, else None."""
+    import torch
+    from torchvision.transforms import functional as F
+    from torchvision.transforms._presets import ImageClassification
+
+    gray = isinstance(preprocess, Preprocess) and preprocess.grayscale
+    steps = preprocess._steps if isinstance(preprocess, Preprocess) else preprocess
+    if type(steps) is not ImageClassification:
+        return None
+    mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (steps.mean, steps.std))
+
+    def pixels(image: Any) -> "Tensor":
+        image = image.convert("L").convert("RGB") if gray else image
+        image = F.resize(image, steps.resize_size, interpolation=steps.interpolation, antialias=steps.antialias)
+        return F.pil_to_tensor(F.center_crop(image, steps.crop_size))
+
+    def values(batch: "Tensor") -> "Tensor":
+        return batch.float().div_(255).sub_(mean.to(batch.device)).div_(std.to(batch.device))
+
+    return Halves(pixels, values, min(_sides(steps.resize_size)))
 
 
 class _Geometry(NamedTuple):

@@ -1,34 +1,65 @@
 """Where images come from: the files in a folder, the items of a torchvision dataset, and the labels of both."""
 
+import heapq
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .errors import InputError
 from .pixels import IMAGE_SUFFIXES
 
 
+def folder_files(folder: str | os.PathLike[str], recursive: bool) -> tuple[list[str], list[Path]]:
+    """Return the ids and the absolute paths of the image files in a folder; InputError where there are none."""
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f"The folder was given as {type(folder).__name__}; expected a path.")
+    top = Path(folder).expanduser().absolute()
+    if not top.is_dir():
+        advice = "Give the folder that it is in." if top.exists() else "Check the spelling and the working folder."
+        raise InputError(f"{str(folder)!r} is not a folder{'; it is a file' if top.exists() else ''}. {advice}")
+    files, skipped = find_images(top, recursive)
+    if not files:
+        deeper = "" if recursive else " Subfolders were not looked into: recursive=True does."
+        raise InputError(
+            f"No image in {str(folder)!r}: {count(skipped, 'other file')}. Expected names that end in .jpg, .png, "
+            f".webp and so on; from_frame takes any list of paths.{deeper}"
+        )
+    return _ids([path_text(file.relative_to(top)) for file in files]), files
+
+
 def find_images(top: Path, recursive: bool) -> tuple[list[Path], int]:
-    """List image files under `top`, sorted by relative posix path, and count the other files."""
+    """List image files under `top`, sorted by relative posix path, and count the other files.
+
+    Links to folders are followed, except back into a folder above. Inside a linked folder, further links are followed
+    only to folders that have not been listed: folders that link to each other would else be listed along every path.
+    """
     files: list[Path] = []
     skipped = 0
-    # Each folder remembers the folders above it: a link back to one of those is a loop, any other link is followed.
-    waiting = [(top, frozenset([_inode(top)]))]
+    listed: set[tuple[int, int]] = set()
+    # Links on the way, path as text and the folders above: what lies in `top` itself comes before what is linked.
+    waiting: list[tuple[int, str, frozenset[tuple[int, int]]]] = [(0, str(top), frozenset())]
     while waiting:
-        folder, above = waiting.pop()
+        links, folder, above = heapq.heappop(waiting)
         try:
+            state = os.stat(folder)  # noqa: PTH116
+            inode = state.st_dev, state.st_ino
+            if inode in above or (links > 1 and inode in listed):
+                continue
             entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
         except OSError as error:
-            warnings.warn(f"{str(folder)!r} cannot be listed ({error.strerror}); its images are missing.", stacklevel=3)
+            warnings.warn(f"{folder!r} cannot be listed ({error.strerror}); its images are missing.", stacklevel=4)
             continue
+        listed.add(inode)
         for entry in entries:
             path = Path(entry.path)
             if _is_folder(entry):
-                if recursive and (inode := _inode(path)) not in above:
-                    waiting.append((path, above | {inode}))
+                if recursive:
+                    heapq.heappush(waiting, (links + entry.is_symlink(), entry.path, above | {inode}))
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 files.append(path)
             else:
@@ -43,9 +74,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _inode(folder: Path) -> tuple[int, int]:
-    state = folder.stat()
-    return state.st_dev, state.st_ino
+def _ids(texts: list[str]) -> list[str]:
+    """Return ids, numbering equal texts: two names read alike where one spells out the bytes of the other."""
+    ids: dict[str, None] = {}
+    for text in texts:
+        id, n = text, 1
+        while id in ids:
+            n += 1
+            id = f"{text} ({n})"
+        ids[id] = None
+    return list(ids)
 
 
 def path_text(path: Path) -> str:
@@ -69,6 +107,15 @@ def label_text(value: Any) -> str | None:
 def image_of(item: Any) -> Any:
     """Return the image of a dataset's item, which may be (image, target) or the image alone."""
     return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def require_dataset(dataset: Any) -> None:
+    """Raise InputError where something is no dataset."""
+    if isinstance(dataset, str | os.PathLike) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise InputError(
+            f"The dataset was given as {type(dataset).__name__}; expected something with a length whose items are "
+            "(image, target), as torchvision's datasets are. A folder goes to ImageSet.from_folder."
+        )
 
 
 def dataset_files(dataset: Any) -> list[Path] | None:
@@ -116,3 +163,21 @@ def _class_name(target: Any, classes: Any) -> str | None:
     if isinstance(target, int) and isinstance(classes, list | tuple) and 0 <= target < len(classes):
         return label_text(classes[target])
     return label_text(target) if isinstance(target, str | int | float) else None
+
+
+def objects(values: Sequence[Any], index: pd.Index) -> pd.Series:
+    """Return a column of objects; the kind is said, or pandas 3 turns None into NaN in a column of strings."""
+    return pd.Series(list(values), index=index, dtype=object)
+
+
+def repeated(ids: Sequence[str]) -> str:
+    """Name the ids that come more than once."""
+    names = pd.Series(ids, dtype=object)
+    twice = names[names.duplicated()].unique()
+    shown = ", ".join(repr(id) for id in twice[:5])
+    return f"{count(len(twice), 'id')} given more than once: {shown}{', ...' if len(twice) > 5 else ''}"
+
+
+def count(n: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

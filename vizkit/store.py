@@ -1,60 +1,61 @@
-"""The store on disk: a folder of Parquet shards and a small manifest, which other programs can open without vizkit.
+"""The cache of `vizkit.embed`: vectors by what is in an image, in a folder that several processes may fill at once.
 
-    <store>/manifest.json            what made the vectors: schema version, encoder, library versions
-    <store>/shard-<name>.parquet     rows of vectors; every shard is written whole, then renamed into place
-    <store>/failures.parquet         images that could not be read (saved results only)
+    <cache>/shard-<name>.parquet          rows of key, path, size, mtime_ns and vector
+    <cache>/_stamps/shard-<name>.parquet  the same without vectors: files whose content was known by another stamp
+    <cache>/_manifest.json                what made the vectors
+    <cache>/_lock                         held by the process that came first
 
-The cache of `vizkit.embed` and the folder that `Embeddings.save` writes have this same form. In a cache, a row is
-keyed by the hash of the image's content; path, size and modification time stand beside it, so that an unchanged file
-is not hashed again.
+A row is keyed by the hash of the image's content; path, size and modification time stand beside it, so that an
+unchanged file is not hashed again. Memory holds an index of the shards, never all vectors.
 """
 
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 import time
-import uuid
 import warnings
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from .errors import ImageReadError, InputError, StoreError
-from .sources import path_text
+from .errors import ImageReadError, StoreError
+from .index import Index, Stamp, read_shard
+from .results import read_failures, read_result
+from .shards import (
+    MANIFEST,
+    SCHEMA,
+    DamagedError,
+    read_manifest,
+    release_memory,
+    shards,
+    vectors_of,
+    versions,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import filelock
     from numpy.typing import NDArray
 
     from .images import ImageSet
 
-SCHEMA = 1
+__all__ = [
+    "Cache",
+    "Missing",
+    "Stamp",
+    "default_cache",
+    "read_failures",
+    "read_manifest",
+    "read_result",
+    "read_shard",
+    "shards",
+    "vectors_of",
+    "versions",
+]
+
 _SHARD_SECONDS = 1.0
-
-
-class _DamagedError(StoreError):
-    """What a file of the store holds is not what was written."""
-
-
-class Stamp(NamedTuple):
-    """A file as the file system describes it: absolute path, size in bytes, modification time in nanoseconds."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> "Stamp | None":
-        """Return the stamp of a file, or None where the file system cannot tell (the reader will then say why)."""
-        try:
-            status = path.stat()
-            return cls(path_text(path.absolute()), status.st_size, status.st_mtime_ns)
-        except OSError:
-            return None
 
 
 class Missing(NamedTuple):
@@ -72,15 +73,10 @@ def default_cache() -> Path:
     return Path(platformdirs.user_cache_dir("vizkit", appauthor=False)) / "embeddings"
 
 
-def versions(*names: str) -> dict[str, str]:
-    """Return the versions of installed libraries, by name."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in names}
-
-
 class Cache:
     """The vectors of one encoder, by content of the image; what is added is on disk about a second later.
+
+    Several processes may work on one cache at once.
 
     Parameters
     ----------
@@ -93,296 +89,226 @@ class Cache:
     provenance
         What the manifest records beside these two.
 
+    Attributes
+    ----------
+    folder : Path
+    alone : bool
+        Whether this process came first, of those that work on this cache now.
+
     Raises
     ------
     StoreError
-        The folder cannot be made or written.
+        The folder cannot be made, listed or read; or it cannot be written, and nothing is stored in it.
     """
 
     def __init__(self, folder: Path, fingerprint: str, machinery: dict[str, Any], provenance: dict[str, Any]) -> None:
-        mark = hashlib.sha256(json.dumps(machinery, sort_keys=True).encode()).hexdigest()[:8]
+        mark = hashlib.sha256(json.dumps({"schema": SCHEMA, **machinery}, sort_keys=True).encode()).hexdigest()[:8]
         self.folder = folder / f"{fingerprint}-{mark}"
-        self._vectors: dict[str, NDArray[np.float32]] = {}
-        self._keys: dict[str, tuple[Stamp, str]] = {}
-        self._pending: list[tuple[str, Stamp | None, NDArray[np.float32]]] = []
-        self._last_write = time.monotonic()
+        self._own = {"kind": "cache", "fingerprint": fingerprint, **machinery}
+        self._further = provenance
+        self._pending: dict[str, tuple[Stamp | None, NDArray[np.float32]]] = {}
+        self._notes: list[tuple[str, Stamp]] = []
+        self._last_write = self._last_look = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / "manifest.json").exists():
-                write_manifest(self.folder, {"kind": "cache", "fingerprint": fingerprint, **machinery, **provenance})
         except OSError as error:
-            raise StoreError(
-                f"The cache folder {str(self.folder)!r} cannot be written ({error}). Give another with cache=FOLDER."
-            ) from error
-        for shard in shards(self.folder):
-            self._read(shard)
+            raise self._unwritable(error) from error
+        self._lock, self.alone = _lock(self.folder / "_lock")
+        self._index = Index(self.folder)
+        self._check_manifest()
+        if self.alone:
+            self._index.tidy()
 
     def recall(
-        self, images: "ImageSet", vectors: "NDArray[np.float32]", failures: dict[int, str], hashed: dict[int, str]
+        self,
+        images: "ImageSet",
+        vectors: "NDArray[np.float32]",
+        failures: dict[int, str],
+        hashed: dict[int, Any],
+        *,
+        progress: bool = True,
     ) -> list[Missing]:
         """Fill in stored vectors; return what must be computed. An image that cannot be read joins the failures.
 
-        `hashed` holds the content hashes of rows that another layer's cache has asked for, and gets those found here.
+        Parameters
+        ----------
+        images
+            The images.
+        vectors
+            (n, d) float32; the rows of stored images are written.
+        failures
+            Reason by row; gets the images that cannot be read.
+        hashed
+            What other layers' caches have found out about the content of rows; gets what is found here.
+        progress
+            Show a progress bar where this takes longer than two seconds.
+
+        Returns
+        -------
+        list of Missing
+            In the order of the rows. Of several rows with one key, each.
         """
         from tqdm.auto import tqdm
 
-        todo = []
-        for row in tqdm(range(len(images)), desc="look up", unit="image", delay=2, leave=False):
-            path = images.paths[row]
-            # An unchanged file says that the image is unchanged only where the file alone decides what is seen.
-            stamp = Stamp.of(path) if path and images.whole_files else None
-            try:
-                known = self.key_of(stamp)
-                key = known or hashed.get(row) or images.fingerprint(row)
-            except ImageReadError as error:
-                failures[row] = str(error)
-                continue
-            hashed[row] = key
-            vector = self.get(key)
-            if vector is None:
-                todo.append(Missing(row, key, stamp))
-                continue
-            vectors[row] = vector
-            if known is None and stamp is not None:
-                self.add(key, stamp, vector)  # moved or touched: remember it, so that it is not hashed again
-        return todo
-
-    def key_of(self, stamp: Stamp | None) -> str | None:
-        """Return the content key of a file that has not changed since it was stored, else None."""
-        known = self._keys.get(stamp.path) if stamp else None
-        return known[1] if known and known[0] == stamp else None
-
-    def get(self, key: str) -> "NDArray[np.float32] | None":
-        """Return the stored vector, (d,) float32, or None."""
-        return self._vectors.get(key)
+        self._index.catch_up()
+        todo: list[Missing] = []
+        waiting = tqdm(range(len(images)), desc="look up", unit="image", delay=2, leave=False, disable=not progress)
+        while True:
+            rows, places = array("q"), array("q")
+            for row in waiting:
+                try:
+                    missing, place = self._look_up(images, row, hashed)
+                except ImageReadError as error:
+                    failures[row] = str(error)
+                    continue
+                if place is not None:
+                    rows.append(row)
+                    places.append(place)
+                elif missing.key in self._pending:
+                    vectors[row] = self._pending[missing.key][1]
+                else:
+                    todo.append(missing)
+            lost = self._index.fill(vectors, np.asarray(rows, np.int64), np.asarray(places, np.int64))
+            if not lost:
+                release_memory()
+                return sorted(todo, key=lambda missing: missing.row)
+            # Their shard was damaged, or has gone into a merged one: a fresh look finds what there is elsewhere.
+            self._refresh()
+            for row in lost:
+                hashed.pop(row, None)
+            waiting = [*lost, *(missing.row for missing in todo)]
+            todo.clear()
 
     def add(self, key: str, stamp: Stamp | None, vector: "NDArray[np.float32]") -> None:
-        """Keep a vector, (d,) float32; it reaches the disk at the next write."""
-        self._vectors[key] = vector
-        if stamp:
-            self._keys[stamp.path] = (stamp, key)
-        self._pending.append((key, stamp, vector))
+        """Keep a vector, (d,) float32, or of one that is stored the stamp; it reaches the disk at the next write.
+
+        Raises
+        ------
+        StoreError
+            It was time to write, and the folder cannot be written: what is pending stays pending.
+        """
+        if key in self._index or key in self._pending:
+            self._note(key, stamp)
+        else:
+            self._pending[key] = (stamp, np.array(vector, np.float32))
+            if stamp:
+                self._index.remember(stamp, key)
         if time.monotonic() - self._last_write > _SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending as one shard."""
-        if not self._pending:
-            return
-        import pyarrow as pa
+        """Write what is pending as one shard.
 
-        keys, stamps, vectors = zip(*self._pending, strict=True)
-        table = pa.table(
-            {
-                "key": pa.array(keys, pa.string()),
-                "path": pa.array([s.path if s else None for s in stamps], pa.string()),
-                "size": pa.array([s.size if s else None for s in stamps], pa.int64()),
-                "mtime_ns": pa.array([s.mtime_ns if s else None for s in stamps], pa.int64()),
-                "vector": vector_column(np.stack(vectors)),
-            }
-        )
-        write_shard(self.folder, table)
-        self._pending.clear()
+        Raises
+        ------
+        StoreError
+            The folder cannot be written: what is pending stays pending, and what was written before is kept.
+        """
+        if self._pending:
+            try:
+                self._settle()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            stamps, vectors = zip(*self._pending.values(), strict=True)
+            self._index.write(list(self._pending), stamps, np.stack(vectors))
+            self._pending.clear()
+        if self._notes:
+            # Where these cannot be written, the files are hashed again next time, and nothing is lost.
+            with contextlib.suppress(StoreError, OSError):
+                (self.folder / "_stamps").mkdir(exist_ok=True)
+                self._index.write([key for key, _ in self._notes], [stamp for _, stamp in self._notes])
+            self._notes.clear()
         self._last_write = time.monotonic()
+        self._index.merge()
 
-    def _read(self, shard: Path) -> None:
+    def news(self) -> "dict[str, NDArray[np.float32]]":
+        """Return the vectors, (d,) float32 by key, that other processes have stored since the last call.
+
+        The folder is listed at most about once a second; in between the answer is empty.
+        """
+        if time.monotonic() - self._last_look < _SHARD_SECONDS:
+            return {}
+        found = {key: vector for key, vector in self._index.news().items() if key not in self._pending}
+        self._last_look = time.monotonic()
+        return found
+
+    def close(self) -> None:
+        """Write what is pending, and let another process be the first one; StoreError as `flush` raises it."""
         try:
-            table = read_shard(shard)
-            vectors = vectors_of(table)
-            columns = [table[name].to_pylist() for name in ("key", "path", "size", "mtime_ns")]
-        except (_DamagedError, KeyError) as error:
-            warnings.warn(f"{error} Its images are computed again.", stacklevel=2)
-            # Without this the warning would come back at every run: its vectors are written anew elsewhere.
+            self.flush()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def _look_up(self, images: "ImageSet", row: int, hashed: dict[int, Any]) -> tuple[Missing, int | None]:
+        """Return the key and stamp of an image, and the place of its vector; ImageReadError where it has no key."""
+        path = images.paths[row]
+        # An unchanged file says that the image is unchanged only where the file alone decides what is seen.
+        stamp = Stamp.of(path) if path and images.whole_files else None
+        known = self._index.key_of(stamp)
+        mark = stamp and stamp.mark
+        before = hashed.get(row)
+        # What was found out earlier is of use only while the file is the same: its stamp goes with it.
+        key = known or (before[0] if before and before[1] == mark else images.fingerprint(row))
+        hashed[row] = (key, mark)
+        place = self._index.place(key)
+        if known is None and place is not None:
+            self._note(key, stamp)  # moved or touched: not hashed again next time
+        return Missing(row, key, stamp), place
+
+    def _note(self, key: str, stamp: Stamp | None) -> None:
+        if stamp and self._index.key_of(stamp) != key:
+            self._index.remember(stamp, key)
+            self._notes.append((key, stamp))
+
+    def _refresh(self) -> None:
+        self._index.refresh()
+        for key, (stamp, _) in self._pending.items():
+            if stamp:
+                self._index.remember(stamp, key)
+        for key, stamp in self._notes:
+            self._index.remember(stamp, key)
+
+    def _check_manifest(self) -> None:
+        """Write the manifest where there is none, or none that is right: what belongs into it is known."""
+        try:
+            if (self.folder / MANIFEST).exists():
+                found = read_manifest(self.folder)
+                if any(found.get(name) != value for name, value in json.loads(json.dumps(self._own)).items()):
+                    raise DamagedError(f"The manifest {str(self.folder / MANIFEST)!r} tells of another cache.")
+        except DamagedError as error:
+            warnings.warn(f"{error} It is written anew; every shard has a checksum of its own.", stacklevel=3)
             with contextlib.suppress(OSError):
-                shard.rename(shard.with_suffix(".damaged"))
-            return
-        for key, path, size, mtime_ns, vector in zip(*columns, vectors, strict=True):
-            self._vectors[key] = vector
-            if path is not None:
-                self._keys[path] = (Stamp(path, size, mtime_ns), key)
+                (self.folder / MANIFEST).unlink()
+        try:
+            self._settle()
+        except OSError as error:
+            if not len(self._index):
+                raise self._unwritable(error) from error
 
+    def _settle(self) -> None:
+        """Make the folder and its manifest where they are missing, at first or because somebody deleted them."""
+        if not (self.folder / MANIFEST).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_manifest(self.folder, {**self._further, **self._own})
 
-def shards(folder: Path) -> list[Path]:
-    """Return the shards of a store, oldest first."""
-    return sorted(folder.glob("shard-*.parquet"))
-
-
-def vector_column(vectors: "NDArray[np.float32]") -> "pa.FixedSizeListArray":
-    """Return vectors (n, d) as a plain fixed-size list column, which every Parquet reader opens."""
-    import pyarrow as pa
-
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-
-
-def vectors_of(table: "pa.Table") -> "NDArray[np.float32]":
-    """Return the column `vector` of a shard as (n, d) float32."""
-    column = table["vector"].combine_chunks()
-    return np.asarray(column.flatten(), np.float32).reshape(len(column), column.type.list_size)
-
-
-def write_shard(folder: Path, table: "pa.Table") -> Path:
-    """Write one shard whole, then rename it into place; a reader never sees half of it."""
-    import pyarrow.parquet as pq
-
-    # Names sort by time; the random part keeps two processes apart.
-    name = f"shard-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-    temporary = folder / f".{name}.tmp"
-    try:
-        pq.write_table(table, temporary, write_page_checksum=True)
-        _into_place(temporary, folder / name)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"The store {str(folder)!r} cannot be written ({error}). What was written before is kept: "
-            "free some space or choose another folder, then run again."
-        ) from error
-    return folder / name
-
-
-def read_shard(path: Path) -> "pa.Table":
-    """Read one Parquet file and verify its checksums; StoreError says whether it is damaged or out of reach."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with path.open("rb") as file:
-            return pq.read_table(file, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        # The system's errors carry a number (no permission, too many open files): they say nothing about the content.
-        if isinstance(error, pa.ArrowMemoryError) or getattr(error, "errno", None) is not None:
-            raise StoreError(f"The file {str(path)!r} cannot be read ({error}). It is left as it is.") from error
-        raise _DamagedError(f"The file {str(path)!r} is damaged ({str(error).splitlines()[0]}).") from error
-
-
-def write_result(
-    target: Path,
-    frame: pd.DataFrame,
-    vectors: "NDArray[np.float32]",
-    failures: pd.DataFrame,
-    provenance: dict[str, Any],
-) -> None:
-    """Write a result into a folder of its own; an earlier result there is replaced, once this one is complete.
-
-    Raises
-    ------
-    InputError
-        A column of the frame cannot be written.
-    StoreError
-        The folder holds something else, or cannot be written.
-    """
-    import pyarrow as pa
-
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not _is_result(target):
-        raise StoreError(
-            f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"The cache folder {str(self.folder)!r} cannot be written ({error}). What was written before is kept: "
+            "give another with cache=FOLDER, or free some space, then run again."
         )
-    frame, renamed = _storable(frame)
+
+
+def _lock(path: Path) -> "tuple[filelock.BaseFileLock | None, bool]":
+    """Return a lock that this process holds, if it got it, and whether it is the first one here."""
+    import filelock
+
+    lock = filelock.FileLock(path)
     try:
-        table = pa.Table.from_pandas(frame.reset_index(), preserve_index=False)
-    except (pa.ArrowException, UnicodeError) as error:
-        raise InputError(
-            f"The frame cannot be saved: {error}. Give each column values of one kind, or leave the column out."
-        ) from error
-    table = table.append_column("vector", vector_column(vectors))
-    own = {
-        "kind": "result",
-        "n": len(vectors),
-        "dim": vectors.shape[1],
-        "renamed": renamed,
-        "saved_by": versions("vizkit"),
-    }
-    fresh, old = (target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
-    try:
-        fresh.mkdir(parents=True)
-        write_shard(fresh, table)
-        failures.map(_plain_text).to_parquet(fresh / "failures.parquet", index=False)
-        write_manifest(fresh, {**provenance, **own})
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"The embeddings cannot be saved in {str(target)!r}: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def read_result(folder: Path) -> "tuple[pd.DataFrame, NDArray[np.float32], pd.DataFrame, dict[str, Any]]":
-    """Return what `write_result` wrote: frame, vectors, failures, provenance; StoreError says what is wrong."""
-    import pyarrow as pa
-
-    manifest = read_manifest(folder)
-    if manifest.pop("kind", None) != "result":
-        raise StoreError(f"{str(folder)!r} is a cache, not a saved result. Point embed(cache=...) at its parent.")
-    tables = [read_shard(path) for path in shards(folder)]
-    table = pa.concat_tables(tables) if tables else None
-    shape = (manifest.pop("n"), manifest.pop("dim"))
-    if table is None or (vectors := vectors_of(table)).shape != shape:
-        raise StoreError(
-            f"{str(folder)!r} is incomplete: its shards do not hold the {shape[0]} vectors of the manifest."
-        )
-    failures = read_shard(folder / "failures.parquet").to_pandas()
-    frame = table.drop_columns("vector").to_pandas().set_index("id").rename(columns=manifest.pop("renamed", {}))
-    for name in ("schema", "saved_by"):
-        manifest.pop(name, None)
-    return frame, vectors.copy(), failures, manifest
-
-
-def _storable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Rename columns whose names the store needs itself; return the new names with the old ones."""
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()].unique()[:3]
-        raise InputError(f"Columns must have names of their own to be saved; more than once: {list(twice)}.")
-    taken = {"id", "vector", *frame.columns}
-    renamed: dict[str, Any] = {}
-    for name in ("id", "vector"):
-        if name in frame.columns:
-            new = f"{name}_"
-            while new in taken:
-                new += "_"
-            taken.add(new)
-            renamed[new] = name
-    return frame.rename(columns={old: new for new, old in renamed.items()}), renamed
-
-
-def _plain_text(value: Any) -> str:
-    """Return a string that Parquet can hold, whatever a stranger's message says."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def _is_result(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("kind") == "result"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Write manifest.json whole, then rename it into place."""
-    temporary = folder / f".manifest-{uuid.uuid4().hex[:8]}.tmp"
-    temporary.write_text(json.dumps({"schema": SCHEMA, **content}, indent=2, default=str), encoding="utf-8")
-    _into_place(temporary, folder / "manifest.json")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read manifest.json; StoreError says what is wrong with the folder."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{str(folder)!r} is no vizkit store: it has no manifest.json. Save one with .save()."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{str(path)!r} cannot be read ({error}).") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise StoreError(f"{str(path)!r} has schema {found!r}; this vizkit reads schema {SCHEMA}.")
-    return manifest
-
-
-def _into_place(temporary: Path, target: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(target)
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return None, False
+    except (OSError, NotImplementedError):  # a folder that cannot be written, or a file system without locks
+        return None, True
+    return lock, True

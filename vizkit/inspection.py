@@ -1,0 +1,190 @@
+"""What a store on disk holds, how it was made, and whether it is whole; told without loading torch."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import StoreError
+from .index import _opened
+from .results import read_result
+from .shards import SCHEMA, DamagedError, read_manifest, read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# What the manifest keeps for itself; everything else of it is how the vectors were made.
+_OWN = {"schema", "kind", "n", "dim", "dtype", "renamed", "files", "card", "fingerprint", "versions", "saved_by"}
+
+
+def stores_in(folder: Path) -> list[Path]:
+    """Return the folder where it is a store, else the stores right inside it, by name.
+
+    Raises
+    ------
+    StoreError
+        There is no folder, or no store in it.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise StoreError(f"{str(folder)!r} {what}; expected a store, which is a folder.")
+    if _is_store(folder):
+        return [folder]
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and _is_store(path))
+    if not found:
+        raise StoreError(
+            f"{str(folder)!r} is no vizkit store and holds none. Give a folder that `vizkit embed --out` or "
+            "Embeddings.save wrote, or a cache."
+        )
+    return found
+
+
+def inspect_store(folder: Path, *, verify: bool = True) -> dict[str, Any]:
+    """Return what a store is, in values that JSON can hold.
+
+    Parameters
+    ----------
+    folder
+        A saved result or a cache.
+    verify
+        Read all vectors and verify the checksums that were written with them; else only what the files say they hold.
+
+    Returns
+    -------
+    dict
+        `store` (path), `kind` ("result", "cache" or None where that cannot be told) and `problems` (list of str, empty
+        where it is whole). Where the kind is known also `schema`, `n` vectors, `dim` numbers each, `dtype`,
+        `bytes` on disk, `failed` (images without a vector; None in a cache) and `failures` (list of reason, n and
+        example), `fingerprint` and `card` of the encoder, `made_with` (what else decided the vectors), `versions`,
+        `written` (when the last file was: ISO 8601, UTC) and `verified`.
+    """
+    problems: list[str] = []
+    about: dict[str, Any] = {"store": str(folder), "kind": None, "problems": problems}
+    try:
+        manifest = read_manifest(folder)
+    except StoreError as error:
+        problems.append(str(error))
+        return about
+    kind = "result" if manifest.get("kind") == "result" else "cache"
+    look = _look_at_result if kind == "result" else _look_at_cache
+    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return about | {
+        "kind": kind,
+        "schema": manifest["schema"],
+        **look(folder, manifest, verify, problems),
+        "bytes": sum(file.st_size for file in files),
+        "fingerprint": manifest.get("fingerprint"),
+        "card": manifest.get("card") or {},
+        "made_with": {name: value for name, value in manifest.items() if name not in _OWN},
+        "versions": {**(manifest.get("versions") or {}), **(manifest.get("saved_by") or {})},
+        "written": datetime.fromtimestamp(max(file.st_mtime for file in files), UTC).isoformat(timespec="seconds"),
+        "verified": verify,
+    }
+
+
+def read_failures(folder: Path) -> "pd.DataFrame":
+    """Return the images without a vector: columns id, path, reason; StoreError where the store is no whole result."""
+    manifest = read_manifest(folder)
+    if manifest.get("kind") == "result" and manifest["schema"] == SCHEMA:
+        *_, failed = manifest["files"]
+        return _read(folder / failed, sha256=manifest["files"][failed]).to_pandas()
+    return read_result(folder)[2]  # of the first schema; or it says what is wrong
+
+
+def grouped(failures: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Group failures (columns id, path, reason) by reason, names and numbers aside, the most frequent first."""
+    groups: dict[str, dict[str, Any]] = {}
+    for id, path, reason in failures[["id", "path", "reason"]].itertuples(index=False):
+        words = _without_names(str(reason), (str(path), str(id)))
+        group = groups.setdefault(re.sub(r"\d+", "0", words), {"reason": words, "n": 0, "example": str(id)})
+        group["n"] += 1
+    return sorted(groups.values(), key=lambda group: -group["n"])
+
+
+def _without_names(reason: str, names: tuple[str, ...]) -> str:
+    for name in names:
+        for form in (repr(name), name):
+            reason = reason.replace(form, "…") if name else reason
+    return re.sub(r"^(Image …( \(file …\))?: )?(Image file … )?(cannot be read: )?", "", reason)
+
+
+def _look_at_result(folder: Path, manifest: dict[str, Any], verify: bool, problems: list[str]) -> dict[str, Any]:
+    """Return what a saved result holds; what is wrong with it joins the problems."""
+    n = 0
+    about: dict[str, Any] = {"dim": manifest.get("dim"), "dtype": manifest.get("dtype", "float32")}
+    if manifest["schema"] != SCHEMA:
+        n = manifest.get("n", 0)
+    else:
+        *names, _ = manifest["files"]
+        for name in names:
+            try:
+                sha256, columns = (manifest["files"][name], None) if verify else (None, ["id"])
+                n += len(_read(folder / name, columns, sha256=sha256))
+            except StoreError as error:
+                problems.append(str(error))
+        if not problems and n != manifest["n"]:
+            problems.append(f"{str(folder)!r} holds {n} vectors; its manifest tells of {manifest['n']}.")
+    about |= {"n": n, "failed": None, "failures": []}
+    try:
+        failures = read_failures(folder)
+        about |= {"failed": len(failures), "failures": grouped(failures)}
+    except StoreError as error:
+        problems.append(str(error))
+    return about
+
+
+def _look_at_cache(folder: Path, _: dict[str, Any], verify: bool, problems: list[str]) -> dict[str, Any]:
+    """Return what a cache holds; what is wrong with it joins the problems."""
+    keys, kinds, seen = set(), set(), set()
+    # Shards may go into a merged one meanwhile, which the next listing shows.
+    while fresh := sorted(set(folder.glob("shard-*.parquet")) - seen):
+        seen.update(fresh)
+        for path in fresh:
+            try:
+                found, kind = _keys_in(path, verify)
+                keys.update(found)
+                kinds.add(kind)
+            except FileNotFoundError:
+                continue
+            except StoreError as error:
+                problems.append(str(error))
+    if len(kinds) > 1:
+        problems.append(f"{str(folder)!r} mixes vectors of {' and '.join(f'{d} {t}' for d, t in sorted(kinds))}.")
+    dim, dtype = max(kinds, default=(None, None))
+    return {"n": len(keys), "dim": dim, "dtype": dtype, "failed": None, "failures": []}
+
+
+def _keys_in(path: Path, verify: bool) -> tuple[list[str], tuple[int, str]]:
+    """Return the keys in a shard of a cache, and dimensions and dtype of its vectors; DamagedError where it is."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    try:
+        table = read_parquet(path, None if verify else ["key", "path", "size", "mtime_ns"])
+        kind = pq.read_schema(path).field("vector").type
+        dtype = np.dtype(kind.value_type.to_pandas_dtype()).name
+        return _opened(table, path.parent.name, None).keys, (kind.list_size, dtype)
+    except (StoreError, FileNotFoundError):
+        raise
+    except Exception as error:  # a damaged shard may hold anything, under any name
+        raise DamagedError(f"The file {str(path)!r} is damaged ({type(error).__name__}: {error}).") from error
+
+
+def _read(path: Path, columns: list[str] | None = None, *, sha256: str | None = None) -> "pa.Table":
+    """Read a file that must be there."""
+    try:
+        return read_parquet(path, columns, sha256=sha256)
+    except FileNotFoundError as error:
+        raise StoreError(f"The file {str(path)!r} is missing.") from error
+
+
+def _is_store(folder: Path) -> bool:
+    """Say whether a folder is a store, also one whose manifest is damaged."""
+    try:
+        read_manifest(folder)
+    except DamagedError:
+        return True
+    except StoreError:
+        return any(folder.glob("shard-*.parquet"))
+    return True

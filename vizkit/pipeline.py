@@ -1,0 +1,169 @@
+"""Images through a network with all cores: every thread decodes a batch, then runs it on a twin of its own.
+
+On a CPU this beats a decoding thread beside a network that has all cores: two one-thread networks do more than one
+network with two threads, and nobody waits for anybody. Where the network cannot have twins, as on a GPU, the threads
+take turns at it, and decode meanwhile.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .encoders import Encoder, encode_layers
+from .errors import ImageReadError
+from .fusion import side_by_side
+from .images import ImageSet
+from .store import Missing, Stamp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Outcome = tuple[Missing, list[NDArray[np.float32]] | str]
+
+# What a batch's largest output may take: above some 30 MB glibc's allocator gives memory back to the system each time
+# and has it zeroed anew, page by page, which cost mobilenet_v2 half of its speed.
+_LARGEST_OUTPUT = 20e6
+_MOST = 32
+
+
+def fitting_batch(encoder: Encoder) -> int:
+    """Return how many images a forward pass should take: from 1 to 32, by the largest output inside the network."""
+    if encoder.device != "cpu":
+        return _MOST
+    numbers = max(np.prod(call.shape[1:]) for call in encoder.calls)
+    return int(np.clip(_LARGEST_OUTPUT / (4 * numbers), 1, _MOST))
+
+
+def computed(
+    images: ImageSet,
+    encoders: Sequence[Encoder],
+    batches: Iterator[list[Missing]],
+    *,
+    batch_size: int,
+    at_least: int | None,
+) -> "Iterator[list[Outcome]]":
+    """Yield, a batch at a time and as they finish, what has come of each image.
+
+    Batches are taken from the iterator as threads become free, in the thread that asks for results. When the generator
+    is closed or stopped, the batches that are under way end and no other begins.
+
+    Parameters
+    ----------
+    images
+        The images.
+    encoders
+        One network at its layers: made by `Encoder.at`.
+    batches
+        Of images whose rows have the same row // batch_size: the image in row r sits in slot r % batch_size of a
+        forward pass of always the same size, because a vector's last bits depend on both.
+    batch_size
+        Images a forward pass.
+    at_least
+        Pixels that the shorter side of an image must keep where a JPEG may be decoded at reduced scale; None: no image
+        may.
+
+    Yields
+    ------
+    list of (Missing, list of NDArray or str)
+        A vector (d,) float32 for each encoder, or the reason why there is none. The key is None where the file was no
+        longer what had been hashed.
+    """
+    import torch
+
+    cores = torch.get_num_threads()
+    crews = side_by_side(encoders, cores)
+    idle: SimpleQueue[list[Encoder]] = SimpleQueue()
+    for crew in crews:
+        idle.put(crew)
+    # A user's dataset or preprocess may not bear two threads at once.
+    turn = nullcontext() if images.whole_files and encoders[0].input.plain else Lock()
+
+    def work(batch: list[Missing]) -> "list[Outcome]":
+        with turn:
+            read = [_read(images, encoders[0], missing, at_least) for missing in batch]
+        fine = [(missing, pixels) for missing, pixels in read if not isinstance(pixels, str)]
+        found: list[Outcome] = [(missing, reason) for missing, reason in read if isinstance(reason, str)]
+        if fine:
+            first = batch[0].row // batch_size * batch_size
+            crew = idle.get()
+            try:
+                vectors = _forward(crew, fine, first, min(batch_size, len(images) - first))
+            finally:
+                idle.put(crew)
+            found += [(missing, [layer[i] for layer in vectors]) for i, (missing, _) in enumerate(fine)]
+        return found
+
+    threads = max(cores, 2)  # beside one network, one decodes at least
+    each = max(cores // len(crews), 1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, each)) as pool:
+            yield from _in_turn(pool, work, batches, threads + 1)
+    finally:
+        torch.set_num_threads(cores)  # the number is this thread's own, and the default of those to come
+
+
+def _in_turn(pool: ThreadPoolExecutor, work, batches, most: int) -> "Iterator[list[Outcome]]":  # noqa: ANN001
+    """Keep the pool busy with at most so many batches at once, and yield what is done."""
+    running: set[Future[list[Outcome]]] = set()
+    try:
+        while True:
+            running |= {pool.submit(work, batch) for batch in islice(batches, most - len(running))}
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                found = future.result()
+                running.remove(future)
+                yield found
+    except GeneratorExit:
+        raise
+    except BaseException:  # Ctrl-C, or what a network raised: the batches that are under way are kept nonetheless
+        for future in running:
+            future.cancel()
+        for future in wait(running).done:
+            if not future.cancelled() and not future.exception():
+                yield future.result()
+        raise
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _read(images: ImageSet, encoder: Encoder, missing: Missing, at_least: int | None) -> "tuple[Missing, Tensor | str]":
+    """Return an image's pixels (3, h, w), or the reason why there are none."""
+    try:
+        image = images.read(missing.row, at_least=at_least)
+    except ImageReadError as error:
+        return missing, str(error)
+    path = images.paths[missing.row]
+    if missing.stamp and path and Stamp.of(path) != missing.stamp:
+        missing = missing._replace(key=None)  # the file is no longer the one that was hashed
+    try:
+        return missing, encoder.input.pixels(image)
+    except Exception as error:  # a user's callable may raise anything; one image must not stop the run
+        return missing, (
+            f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}. Leave the image out, "
+            "or let the preprocess take it."
+        )
+
+
+def _forward(
+    encoders: Sequence[Encoder], fine: "Sequence[tuple[Missing, Tensor]]", first: int, size: int
+) -> "list[NDArray[np.float32]]":
+    """Run one batch of fixed size, every image in its own slot; the slots of stored and failed images stay zero."""
+    import torch
+
+    example = fine[0][1]
+    full = torch.zeros((size, *example.shape), dtype=example.dtype)
+    slots = [missing.row - first for missing, _ in fine]
+    for slot, (_, pixels) in zip(slots, fine, strict=True):
+        full[slot] = pixels
+    batch = encoders[0].input.values(full.to(encoders[0].device))
+    return [vectors[slots] for vectors in encode_layers(encoders, batch)]

@@ -1,0 +1,235 @@
+"""Saved results: what `Embeddings.save` writes and `Embeddings.load` reads.
+
+<folder>/shard-00000.parquet, ...        one row a vector: id, further columns of the frame, vector
+<folder>/_failures/failures.parquet      images that gave no vector
+<folder>/_manifest.json                  how the vectors were made, and the checksum of every file
+"""
+
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, StoreError
+from .room import room
+from .shards import (
+    SCHEMA,
+    SHARD_BYTES,
+    DamagedError,
+    left_over,
+    read_manifest,
+    read_parquet,
+    release_memory,
+    shards,
+    vector_column,
+    vector_parts,
+    versions,
+    write_manifest,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_DTYPES = ("float32", "float16")
+_FAILURES = "_failures/failures.parquet"
+
+
+def write_result(
+    target: Path,
+    frame: pd.DataFrame,
+    vectors: "NDArray[np.float32]",
+    failures: pd.DataFrame,
+    provenance: dict[str, Any],
+    *,
+    dtype: str = "float32",
+) -> None:
+    """Write a result into a folder of its own; an earlier result there is replaced, once this one is complete.
+
+    Needs memory for the frame and for one shard beside the vectors.
+
+    Raises
+    ------
+    InputError
+        A column of the frame cannot be written, or the vectors do not fit the dtype.
+    StoreError
+        The folder holds something else, or cannot be written.
+    """
+    import pyarrow as pa
+
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype is {dtype!r}; expected {' or '.join(map(repr, _DTYPES))}.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not _is_result(target):
+        raise StoreError(
+            f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
+        )
+    rows = max(1, SHARD_BYTES // max(1, vectors.shape[1] * np.dtype(dtype).itemsize))
+    if dtype == "float16":
+        few = max(1, rows // 32)
+        for start in range(0, len(vectors), few):
+            _check_range(vectors[start : start + few], frame.index[start : start + few])
+    frame, renamed = _storable(frame)
+    try:
+        table = pa.Table.from_pandas(frame.reset_index(), preserve_index=False)
+    except (pa.ArrowException, UnicodeError) as error:
+        raise InputError(
+            f"The frame cannot be saved: {error}. Give each column values of one kind, or leave the column out."
+        ) from error
+    fresh, old = (target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
+    own = {"kind": "result", "n": len(vectors), "dim": vectors.shape[1], "dtype": dtype, "renamed": renamed}
+    try:
+        (fresh / _FAILURES).parent.mkdir(parents=True)
+        files = {}
+        for number, start in enumerate(range(0, max(1, len(vectors)), rows)):
+            part = vectors[start : start + rows].astype(dtype, copy=False)
+            name = f"shard-{number:05d}.parquet"
+            write_parquet(table.slice(start, rows).append_column("vector", vector_column(part)), fresh / name)
+            files[name] = _sha256(fresh / name)
+        write_parquet(pa.Table.from_pandas(failures.map(_plain_text), preserve_index=False), fresh / _FAILURES)
+        files[_FAILURES] = _sha256(fresh / _FAILURES)
+        write_manifest(fresh, {**provenance, **own, "files": files, "saved_by": versions("vizkit")})
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        for rest in (old, *left_over(target.parent, f".{target.name}-*.tmp")):
+            shutil.rmtree(rest, ignore_errors=True)
+    except StoreError as error:
+        raise StoreError(str(error).replace(fresh.name, target.name)) from error
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"The embeddings cannot be saved in {str(target)!r}: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_result(folder: Path) -> "tuple[pd.DataFrame, NDArray[np.float32], pd.DataFrame, dict[str, Any]]":
+    """Return what `write_result` wrote, in this schema or the first: frame, vectors, failures, provenance.
+
+    Vectors come as (n, d) float32, in a temporary file where they are larger than half of the free memory.
+
+    Raises
+    ------
+    StoreError
+        The folder is no saved result, or is damaged; the message names the file.
+    """
+    import pyarrow as pa
+
+    manifest, files = _manifest(folder)
+    try:
+        shape = (int(manifest.pop("n")), int(manifest.pop("dim")))
+        vectors, done, parts = room(shape), 0, []
+        for name in [name for name in files if name.startswith("shard-")]:
+            table = _read(folder, name, files)
+            for found in vector_parts(table):
+                if found.shape[1] != shape[1] or done + len(found) > len(vectors):
+                    raise _incomplete(folder, shape)
+                vectors[done : done + len(found)] = found
+                done += len(found)
+            parts.append(table.drop_columns("vector"))
+        if done != len(vectors) or not parts:
+            raise _incomplete(folder, shape)
+        frame = pa.concat_tables(parts).to_pandas().set_index("id").rename(columns=manifest.pop("renamed", {}))
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:  # of the first schema, without checksums
+        raise DamagedError(f"{str(folder)!r} is damaged ({type(error).__name__}: {error}).") from error
+    del table
+    release_memory()
+    failures = read_failures(folder)
+    if (dtype := manifest.pop("dtype", "float32")) != "float32":
+        manifest["rounded_to"] = dtype
+    for name in ("schema", "saved_by"):
+        manifest.pop(name, None)
+    return frame, vectors, failures, manifest
+
+
+def read_failures(folder: Path) -> pd.DataFrame:
+    """Return the images without a vector in a saved result: columns id, path, reason; StoreError as `read_result`."""
+    _, files = _manifest(folder)
+    return _read(folder, next(name for name in files if name.endswith("failures.parquet")), files).to_pandas()
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Return a result's manifest, and its files with their checksums, which the first schema had not."""
+    if not folder.exists() and (left := sorted(folder.parent.glob(f".{folder.name}-*.old"))):
+        raise StoreError(
+            f"{str(folder)!r} does not exist: a process was killed while it replaced it. Its earlier content lies in "
+            f"{str(left[-1])!r}; rename that."
+        )
+    manifest = read_manifest(folder)
+    if manifest.pop("kind", None) != "result":
+        raise StoreError(f"{str(folder)!r} is a cache, not a saved result. Point embed(cache=...) at its parent.")
+    if manifest["schema"] == SCHEMA:
+        return manifest, manifest.pop("files")
+    return manifest, dict.fromkeys([*(path.name for path in shards(folder)), "failures.parquet"])
+
+
+def _read(folder: Path, name: str, files: dict[str, str | None]) -> "pa.Table":
+    try:
+        return read_parquet(folder / name, sha256=files[name])
+    except FileNotFoundError as error:
+        raise StoreError(f"{str(folder)!r} is incomplete: {name} is missing. Save the embeddings again.") from error
+
+
+def _incomplete(folder: Path, shape: tuple[int, int]) -> StoreError:
+    return StoreError(
+        f"{str(folder)!r} is incomplete: its shards do not hold the {shape[0]} vectors of {shape[1]} dimensions that "
+        "the manifest tells of. Save the embeddings again."
+    )
+
+
+def _check_range(vectors: "NDArray[np.float32]", ids: pd.Index) -> None:
+    """Raise InputError where float16 cannot hold vectors (n, d): too large, or so small that they vanish."""
+    limit = float(np.finfo(np.float16).max)
+    sizes = np.abs(vectors).max(axis=1, initial=0)
+    row = int(sizes.argmax())
+    if sizes[row] > limit:
+        raise InputError(
+            f"float16 ends at {limit:.0f}, and the vector of {ids[row]!r} reaches {sizes[row]:g}. "
+            "Save as float32, or scale the vectors first."
+        )
+    rounded = vectors.astype(np.float16).astype(np.float32)
+    before, after = np.linalg.norm(vectors, axis=1), np.linalg.norm(rounded, axis=1)
+    lost = np.abs(after - before) > 0.01 * before
+    if lost.any():
+        row = int(np.flatnonzero(lost)[0])
+        raise InputError(
+            f"float16 loses digits of values under 6e-5, and the vector of {ids[row]!r} has none above "
+            f"{sizes[row]:g}. Save as float32, or scale the vectors first."
+        )
+
+
+def _storable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rename columns whose names the store needs itself; return the new names with the old ones."""
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()].unique()[:3]
+        raise InputError(f"Columns must have names of their own to be saved; more than once: {list(twice)}.")
+    taken = {"id", "vector", *frame.columns}
+    renamed: dict[str, Any] = {}
+    for name in ("id", "vector"):
+        if name in frame.columns:
+            new = f"{name}_"
+            while new in taken:
+                new += "_"
+            taken.add(new)
+            renamed[new] = name
+    return frame.rename(columns={old: new for new, old in renamed.items()}), renamed
+
+
+def _plain_text(value: Any) -> str:
+    """Return a string that Parquet can hold, whatever a stranger's message says."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_result(folder: Path) -> bool:
+    try:
+        return read_manifest(folder).get("kind") == "result"
+    except StoreError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
