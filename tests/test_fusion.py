@@ -92,13 +92,11 @@ def test_what_a_convolution_gives_by_itself_is_read_from_a_convolution_that_is_n
 def test_twins_share_every_tensor_but_what_was_folded():
     encoder = vk.Encoder("vit_b_32", weights=None)
     (first,), (second,) = side_by_side([encoder], 2)
-    ours = [p.data_ptr() for p in encoder.module.parameters()]
-    assert (
-        ours == [p.data_ptr() for p in first.module.parameters()] == [p.data_ptr() for p in second.module.parameters()]
-    )
+    ours = {id(p) for p in encoder.module.parameters()}
+    theirs = [[id(t) for t in (*twin.module.parameters(), *twin.module.buffers())] for twin in (first, second)]
+    assert theirs[0] == theirs[1]
+    assert len(ours - set(theirs[0])) == 2  # weight and bias of the one convolution
     assert len({id(encoder.module), id(first.module), id(second.module)}) == 3
-    (first,), (second,) = side_by_side([vk.Encoder("scenes", device="cpu")], 2)
-    assert [p.data_ptr() for p in first.module.parameters()] == [p.data_ptr() for p in second.module.parameters()]
 
 
 class Counting(nn.Module):

@@ -261,6 +261,26 @@ def test_an_icc_profile_leaves_the_values_alone(tmp_path):
     np.testing.assert_array_equal(pixels(read_image(tmp_path / "a.png")), picture())
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "F"])
+def test_an_image_converted_in_strips_is_the_same(tmp_path, monkeypatch, kind):
+    upright = Image.fromarray(picture())
+    rgba = upright.convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(rgba.size))
+    gray = np.asarray(upright.convert("L"))
+    image, suffix = {
+        "RGBA": (rgba, "png"),
+        "LA": (rgba.convert("LA"), "png"),
+        "P": (rgba.quantize(64), "png"),
+        "I;16": (Image.fromarray(gray.astype(np.uint16) * 4), "tif"),
+        "F": (Image.fromarray(np.where(gray > 200, np.nan, gray - 70.5).astype(np.float32)), "tif"),
+    }[kind]
+    image.save(tmp_path / f"a.{suffix}")
+    whole = pixels(read_image(tmp_path / f"a.{suffix}"))
+    for strip in (1, 100, 47 * 32):
+        monkeypatch.setattr("vizkit.pixels._STRIP", strip)
+        np.testing.assert_array_equal(pixels(read_image(tmp_path / f"a.{suffix}")), whole)
+
+
 # ------------------------------------------------------------------ reduced scale
 
 

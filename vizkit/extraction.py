@@ -90,7 +90,7 @@ def embed(
         Folder of the cache; by default vizkit's folder in the user's cache. Vectors are keyed by the encoder's
         fingerprint, the kind of device, the versions of torch, torchvision and pillow, and the image's content.
     batch_size
-        Images a forward pass. By default 32 on a GPU, and on a CPU from 1 to 32, by the size of what the network makes
+        Images a forward pass. By default 32 on a GPU, and on a CPU from 4 to 32, by the size of what the network makes
         of them: larger batches are slower there.
     reduced
         Decode JPEGs much larger than the network's input at 1/2, 1/4 or 1/8 of their size, to no less than twice the
@@ -204,7 +204,8 @@ class _Job:
         elif missing.key is None:
             self._settle(missing.row, outcome)
         else:
-            self.store.add(missing.key, missing.stamp, outcome)
+            for row in self._twins[missing.key]:  # of an image that is known, the store notes the file alone
+                self.store.add(missing.key, missing.stamp if row == missing.row else self.open[row].stamp, outcome)
             self._settle_all(missing.key, outcome)
 
     def catch_up(self) -> None:

@@ -1,7 +1,7 @@
 """Faster twins of a network: BatchNorm folded into the convolutions, and several that work side by side."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,19 +37,31 @@ def side_by_side(encoders: Sequence[Encoder], n: int) -> list[list[Encoder]]:
     first = encoders[0]
     if first.device != "cpu" or first.written or first.moving or _hooked(first.module):
         return [list(encoders)]
-    # In float32 whatever the precision: a twin that is the same there is the same to the last bit that half has.
+    # In float32 whatever the precision: at half precision a twin differs by rounding alone.
     exact = [encoder.exact() for encoder in encoders]
     batch = first.input.probe()
-    try:
-        wanted = encode_layers(exact, batch)
-        twin = folded(first.module, first.placed(batch[:1]), [encoder.layer for encoder in encoders])
-        for origin in (twin, first.module) if twin else (first.module,):
-            twins = [shared_copy(origin) for _ in range(n)]
+    wanted = encode_layers(exact, batch)
+    for twin in _faster(encoders, first.placed(batch)):
+        try:
+            twins = [shared_copy(twin) for _ in range(n)]
             if _gives(exact, twins[-1], batch, wanted):
                 return [[encoder.on(each) for encoder in encoders] for each in twins]
-    except Exception:  # a user's module may refuse to be copied, or to run without its BatchNorm: it then runs as it is
-        pass
+        except Exception:  # a user's module may refuse to be copied, or to run without its BatchNorm
+            continue
     return [list(encoders)]
+
+
+def _faster(encoders: Sequence[Encoder], batch: "Tensor") -> "Iterator[nn.Module]":
+    """Yield what may stand for the network, the fastest first and the network itself at last."""
+    first = encoders[0]
+    try:
+        twin = folded(first.module, batch, [encoder.layer for encoder in encoders]) or first.module
+        if first.precision == "float32" and (arranged := packed(twin, batch)):
+            yield arranged
+        yield twin
+    except Exception:  # as above
+        pass
+    yield first.module
 
 
 def _gives(encoders: Sequence[Encoder], module: nn.Module, batch: "Tensor", wanted: "Sequence[np.ndarray]") -> bool:
@@ -83,7 +95,7 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
     module
         Left as it is; what is not folded is shared with it.
     batch
-        (1, c, h, w) preprocessed, on the module's device: it is run once to see what follows what.
+        (n, c, h, w) preprocessed, on the module's device: it is run once to see what follows what.
     layers
         Names of layers that will be read: what a convolution gives by itself is gone once it is folded.
     """
@@ -103,6 +115,61 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
         if isinstance(part, nn.Conv2d):
             last = part.weight.detach().contiguous(memory_format=torch.channels_last)
             part.weight = nn.Parameter(last, requires_grad=False)
+    return twin
+
+
+class _Packed(nn.Module):
+    """A convolution whose weights lie as the processor's library wants them, and are not arranged anew at each call."""
+
+    def __init__(self, conv: nn.Conv2d, shape: Sequence[int]) -> None:
+        super().__init__()
+        self._how = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        arranged = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self._how, list(shape))
+        self.register_buffer("weight", arranged, persistent=False)
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach(), persistent=False)
+
+    def forward(self, x: "Tensor") -> "Tensor":
+        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self._how, "none", [], "")
+
+
+def packed(module: nn.Module, batch: "Tensor") -> nn.Module | None:
+    """Return a copy of a folded network in which the convolutions' weights are arranged for oneDNN, once for all.
+
+    Eager PyTorch arranges them at every call. What torch.compile uses for this is used here without a compiler; None
+    where this PyTorch does not have it.
+
+    Parameters
+    ----------
+    module
+        In eval mode, on a CPU, in float32; left as it is.
+    batch
+        (n, c, h, w) of the size that it will run with.
+    """
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")):
+        return None
+    shapes: dict[nn.Module, Sequence[int]] = {}
+
+    def note(part: nn.Module, inputs: "tuple[Tensor, ...]") -> None:
+        shapes[part] = inputs[0].shape
+
+    twin = shared_copy(module)
+    convolutions = [
+        part
+        for part in twin.modules()
+        if type(part) is nn.Conv2d and part.padding_mode == "zeros" and not isinstance(part.padding, str)
+    ]
+    handles = [part.register_forward_pre_hook(note) for part in convolutions]
+    try:
+        with torch.no_grad():
+            twin(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for parent in list(twin.modules()):
+        for name, part in parent.named_children():
+            if isinstance(part, nn.Conv2d) and part in shapes:
+                setattr(parent, name, _Packed(part, shapes[part]))
     return twin
 
 

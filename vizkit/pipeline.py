@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 # What a batch's largest output may take: above some 30 MB glibc's allocator gives memory back to the system each time
 # and has it zeroed anew, page by page, which cost mobilenet_v2 half of its speed.
 _LARGEST_OUTPUT = 20e6
-_MOST = 32
+_LEAST, _MOST = 4, 32  # fewer, and reading the weights of a large classifier costs more than the pages
 
 
 def fitting_batch(encoder: Encoder) -> int:
-    """Return how many images a forward pass should take: from 1 to 32, by the largest output inside the network."""
+    """Return how many images a forward pass should take: from 4 to 32, by the largest output inside the network."""
     if encoder.device != "cpu":
         return _MOST
     numbers = max(np.prod(call.shape[1:]) for call in encoder.calls)
-    return int(np.clip(_LARGEST_OUTPUT / (4 * numbers), 1, _MOST))
+    return int(np.clip(_LARGEST_OUTPUT / (4 * numbers), _LEAST, _MOST))
 
 
 def computed(
