@@ -1,6 +1,7 @@
 """Images and an encoder in, vectors out: `embed`."""
 
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -291,6 +292,7 @@ def _compare(
         for result in results:
             result.provenance["exactness"] = "not measured: it takes three images"
         return
+    start = time.perf_counter()
     exact = embed(images.subset(some), encoder.exact(), layers=layers, cache=cache, progress=progress)
     for each, result in zip(encoders, results, strict=True):
         wanted = exact if isinstance(exact, Embeddings) else exact[each.layer]
@@ -302,6 +304,7 @@ def _compare(
             "95% interval": [low, high],
             "chance": 1 / (n - 1),
             "images": n,
+            "seconds": time.perf_counter() - start,
         }
         if progress:
             where = "" if layers is None else f" at {each.layer}"
