@@ -381,7 +381,10 @@ def distance(a, b):
 
 
 def test_every_reason_ends_with_what_to_do(everything):
-    words = "Replace|Put|Give|Install|If you trust|Save|It is a link that leads back to itself: remove|Repair|Look at|Leave the image out"
+    words = (
+        "Replace|Put|Give|Install|If you trust|Save|It is a link that leads back to itself: remove|Repair|Look at|"
+        "Leave the image out"
+    )
     failures = everything[1].failures
     unhelpful = [reason for reason in failures["reason"] if not re.search(rf"[.:] (?:{words})\b[^.]*.*\.$", reason)]
     assert len(failures) >= 40

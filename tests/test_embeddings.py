@@ -165,7 +165,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(tmp_path):
     encoder = vk.Encoder(Head(Sometimes()), layer="body", preprocess=to_tensor_32)
     found = embed(tmp_path, encoder, tmp_path / "cache")
     assert len(found) == 3
-    assert found.failures["reason"][0].startswith("white.png: the network gave NaN or infinity for it. Look at")
+    assert found.failures["reason"][0].startswith("Image 'white.png': the network gave NaN or infinity for it. Look at")
 
 
 class Head(torch.nn.Module):

@@ -9,7 +9,7 @@ import timm.data
 import torch
 import torchvision
 from drawn import photo
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
@@ -51,6 +51,21 @@ def test_torchvisions_own_transforms_are_kept_to_the_bit(name):
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     image = photo(8, (500, 375))
     assert torch.equal(Preprocess.of(transforms)(image), transforms(image))
+
+
+@pytest.mark.parametrize("size", [(50, 2000), (2001, 51)])
+def test_of_a_strip_the_middle_is_seen_as_the_official_transforms_see_it(size):
+    strip = photo(3, size)
+    ours = vk.Encoder("resnet18", weights=None).preprocess(strip)
+    official = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+    gap = float((ours - official(strip)).abs().mean())
+    shifted = float((ours - official(ImageChops.offset(strip, 4, 4))).abs().mean())
+    assert gap < 0.2 * shifted
+
+
+def test_a_very_long_strip_takes_no_memory_to_speak_of():
+    vector = vk.Encoder("scenes").embed_image(Image.new("RGB", (1, 65_000), "teal"))
+    assert np.isfinite(vector).all()
 
 
 def test_a_name_keeps_the_geometry_of_the_weights():

@@ -20,7 +20,7 @@ from vizkit.errors import WeightsError
 
 MOBILENET = "torch/converted/mobilenet_v2_tf2-fe1e9c5f.pth"
 SQUEEZENET = "torch/converted/squeezenet1_0_deepcomp-914c6c20.pth"
-SAME = 0.9999  # cosine to the official pipeline
+SAME = 1e-4  # largest difference from the official pipeline, relative to the norm
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Case:
         self.real, self.module = real, real.module(shared)
         self.encoder = vk.Encoder(real.network, weights=shared / real.file, pool=real.pool)
         self.vectors = vk.embed(images, self.encoder).vectors
+        self.official = real.official(self.module, upright(images.frame["path"]))
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +116,50 @@ def test_its_own_classifier_reads_our_vectors_as_its_own(case, photos):
     assert mixed <= 9
 
 
-def test_every_photo_has_the_vector_of_the_official_pipeline(case, photos):
-    official = case.real.official(case.module, upright(photos.frame["path"]))
-    assert official.shape == case.vectors.shape
-    assert cosines(case.vectors, official).min() >= SAME
+def off(vectors, reference):
+    """Return the distance of each row from the reference, relative to its norm."""
+    return np.linalg.norm(vectors - reference, axis=1) / np.linalg.norm(reference, axis=1)
 
 
-def test_a_resize_to_232_is_seen_on_every_photo(case, photos):
+def nearest(vectors):
+    """Return the row of the nearest neighbor of each row, by cosine."""
+    unit = vectors / np.linalg.norm(vectors.astype(float), axis=1, keepdims=True)
+    products = unit @ unit.T
+    np.fill_diagonal(products, -np.inf)
+    return products.argmax(1)
+
+
+def test_every_photo_has_the_vector_and_the_nearest_neighbor_of_the_official_pipeline(case):
+    assert case.official.shape == case.vectors.shape
+    assert off(case.vectors, case.official).max() <= SAME
+    np.testing.assert_array_equal(nearest(case.vectors), nearest(case.official))
+    # The images matter: no photo's vector would do for the next one.
+    assert off(case.vectors, np.roll(case.official, 1, axis=0)).min() > 1000 * SAME
+
+
+@pytest.mark.parametrize("change", [{"resize_size": 260}, {"resize_size": 232}, {"mean": (0.5, 0.5, 0.5)}])
+def test_another_resize_or_mean_is_seen_on_every_photo(case, photos, change):
     some = slice(None, None, 10)
-    other = case.real.official(case.module, upright(photos.frame["path"][some]), resize_size=232)
-    assert cosines(case.vectors[some], other).max() < 0.99
+    other = case.real.official(case.module, upright(photos.frame["path"][some]), **change)
+    assert off(case.vectors[some], other).min() > 100 * SAME
+
+
+def test_reduced_decoding_and_half_precision_say_how_many_nearest_neighbors_they_keep(shared, photos, tmp_path):
+    """Counted here again, by hand, on the same 100 photos."""
+    images = photos.subset(range(0, 300, 3))
+    real = REAL["mobilenet_v2"]
+    encoder = vk.Encoder(real.network, weights=shared / real.file)
+    exact = vk.embed(images, encoder, cache=tmp_path)
+    assert "exactness" not in exact.provenance
+    for precision, reduced in (("half", False), ("float32", True)):
+        other = vk.Encoder(real.network, weights=shared / real.file, precision=precision)
+        found = vk.embed(images, other, cache=tmp_path, reduced=reduced)
+        told = found.provenance["exactness"]
+        kept = np.mean(nearest(found.vectors) == nearest(exact.vectors))
+        assert told["nearest kept"] == pytest.approx(kept)
+        assert kept > 0.8
+        assert told["95% interval"][0] < kept <= told["95% interval"][1]
+        assert (told["images"], told["chance"]) == (100, 1 / 99)
 
 
 @pytest.mark.parametrize("name", REAL)

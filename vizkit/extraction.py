@@ -199,8 +199,8 @@ class _Job:
         elif not np.isfinite(outcome).all():
             self._fail(
                 missing.row,
-                f"{self.images.ids[missing.row]}: the network gave NaN or infinity for it. Look at the image and the "
-                "network's weights; with precision='half', try 'float32'.",
+                f"Image {self.images.ids[missing.row]!r}: the network gave NaN or infinity for it. "
+                "Look at the image and at the network's weights; with precision='half', try 'float32'.",
             )
         elif missing.key is None:
             self._settle(missing.row, outcome)

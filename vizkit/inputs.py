@@ -57,8 +57,11 @@ class Input:
 
     def __call__(self, image: "Image.Image") -> "Tensor":
         """Return what the network gets for an upright RGB image: float32 (3, h, w), always of one size."""
-        tensor = self.function(image)
         import torch
+
+        if self._halves:
+            return self._halves.values(self._halves.pixels(image)[None])[0]
+        tensor = self.function(image)
 
         if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or not tensor.is_floating_point():
             got = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__

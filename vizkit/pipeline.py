@@ -149,8 +149,8 @@ def _read(images: ImageSet, encoder: Encoder, missing: Missing, at_least: int | 
         return missing, encoder.input.pixels(image)
     except Exception as error:  # a user's callable may raise anything; one image must not stop the run
         return missing, (
-            f"{images.ids[missing.row]}: preprocess failed with {type(error).__name__}: {error}. Leave the image out, "
-            "or let the preprocess take it."
+            f"Image {images.ids[missing.row]!r}: preprocess failed with {type(error).__name__}: {error}. "
+            "Leave the image out, or let the preprocess take it."
         )
 
 

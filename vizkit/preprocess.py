@@ -34,6 +34,7 @@ _PACKAGES = ("torchvision", "timm", "open_clip")
 _TO_TENSOR = ("ToTensor", "PILToTensor", "ToImage", "MaybeToTensor", "MaybePILToTensor")
 _VALUES = (*_TO_TENSOR, "ConvertImageDtype", "ToDtype", "ToPureTensor", "Normalize", "Grayscale", "RGB",
            "MaybeConvertMode", "_convert_to_rgb", "Identity")  # fmt: skip
+_STRIP = 32  # times as long as wide: no photo is, and a plain resize of the shorter side would fill memory
 _READABLE = (("Resize",), ("Resize", "CenterCrop"), ("ResizeKeepRatio", "CenterCrop"),
              ("ResizeKeepRatio", "CenterCropOrPad"))  # fmt: skip
 
@@ -181,6 +182,7 @@ def halves(preprocess: Any) -> Halves | None:
     mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (steps.mean, steps.std))
 
     def pixels(image: Any) -> "Tensor":
+        image = _middle(image) if max(image.size) > _STRIP * min(image.size) else image
         image = image.convert("L").convert("RGB") if gray else image
         image = F.resize(image, steps.resize_size, interpolation=steps.interpolation, antialias=steps.antialias)
         return F.pil_to_tensor(F.center_crop(image, steps.crop_size))
@@ -189,6 +191,17 @@ def halves(preprocess: Any) -> Halves | None:
         return batch.float().div_(255).sub_(mean.to(batch.device)).div_(std.to(batch.device))
 
     return Halves(pixels, values, min(_sides(steps.resize_size)))
+
+
+def _middle(image: Any) -> Any:
+    """Cut a strip's ends off, which the crop takes away in any case.
+
+    Resized whole, 1 x 65,000 pixels would be 256 x 16,640,000 and take 12 GB. What is left is seen the same to a
+    fraction of a pixel.
+    """
+    (w, h), keep = image.size, _STRIP // 2 * min(image.size)
+    left, top = max(w - keep, 0) // 2, max(h - keep, 0) // 2
+    return image.crop((left, top, w - left, h - top))
 
 
 class _Geometry(NamedTuple):
