@@ -1,7 +1,7 @@
 """Faster twins of a network: BatchNorm folded into the convolutions, and several that work side by side."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,9 +41,10 @@ def side_by_side(encoders: Sequence[Encoder], n: int) -> list[list[Encoder]]:
     exact = [encoder.exact() for encoder in encoders]
     batch = first.input.probe()
     wanted = encode_layers(exact, batch)
-    for twin in _faster(encoders, first.placed(batch)):
+    for make in _makers(encoders, first.placed(batch)):
         try:
-            twins = [shared_copy(twin) for _ in range(n)]
+            twin = make()
+            twins = [twin, *(shared_copy(twin) for _ in range(n - 1))]
             if _gives(exact, twins[-1], batch, wanted):
                 return [[encoder.on(each) for encoder in encoders] for each in twins]
         except Exception:  # a user's module may refuse to be copied, or to run without its BatchNorm
@@ -51,17 +52,17 @@ def side_by_side(encoders: Sequence[Encoder], n: int) -> list[list[Encoder]]:
     return [list(encoders)]
 
 
-def _faster(encoders: Sequence[Encoder], batch: "Tensor") -> "Iterator[nn.Module]":
-    """Yield what may stand for the network, the fastest first and the network itself at last."""
+def _makers(encoders: Sequence[Encoder], batch: "Tensor") -> "Iterator[Callable[[], nn.Module]]":
+    """Yield what makes a twin of the network, the fastest kind first and a plain copy at last."""
     first = encoders[0]
-    try:
-        twin = folded(first.module, batch, [encoder.layer for encoder in encoders]) or first.module
-        if first.precision == "float32" and (arranged := packed(twin, batch)):
-            yield arranged
-        yield twin
-    except Exception:  # as above
-        pass
-    yield first.module
+
+    def fold() -> nn.Module:
+        return folded(first.module, batch, [encoder.layer for encoder in encoders])
+
+    if first.precision == "float32":
+        yield lambda: packed(fold(), batch)
+    yield fold
+    yield lambda: shared_copy(first.module)
 
 
 def _gives(encoders: Sequence[Encoder], module: nn.Module, batch: "Tensor", wanted: "Sequence[np.ndarray]") -> bool:
@@ -84,8 +85,8 @@ def shared_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors}).eval()
 
 
-def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Module | None:
-    """Return a copy in eval mode that computes the same faster, or None where there is nothing to fold.
+def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Module:
+    """Return a copy in eval mode that computes the same faster, where there is a BatchNorm to fold.
 
     A BatchNorm is folded where what goes into it is what one convolution gave, and both run once. That nothing else
     reads the convolution's own output cannot be seen from outside: compare before use.
@@ -100,9 +101,9 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
         Names of layers that will be read: what a convolution gives by itself is gone once it is folded.
     """
     pairs = [(conv, norm) for conv, norm in _pairs(module, batch) if not {conv, INPUT + norm} & set(layers)]
-    if not pairs:
-        return None
     twin = shared_copy(module)
+    if not pairs:
+        return twin
     for conv_name, norm_name in pairs:
         conv: Any = twin.get_submodule(conv_name)
         norm: Any = twin.get_submodule(norm_name)
@@ -133,27 +134,26 @@ class _Packed(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self._how, "none", [], "")
 
 
-def packed(module: nn.Module, batch: "Tensor") -> nn.Module | None:
-    """Return a copy of a folded network in which the convolutions' weights are arranged for oneDNN, once for all.
+def packed(twin: nn.Module, batch: "Tensor") -> nn.Module:
+    """Arrange the weights of a twin's convolutions for oneDNN, once for all, and return it.
 
-    Eager PyTorch arranges them at every call. What torch.compile uses for this is used here without a compiler; None
-    where this PyTorch does not have it.
+    Eager PyTorch arranges them at every call. This is what torch.compile uses, without a compiler; where this PyTorch
+    does not have it, the twin stays as it is.
 
     Parameters
     ----------
-    module
-        In eval mode, on a CPU, in float32; left as it is.
+    twin
+        In eval mode, on a CPU, in float32; its convolutions are replaced.
     batch
         (n, c, h, w) of the size that it will run with.
     """
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")):
-        return None
+        return twin
     shapes: dict[nn.Module, Sequence[int]] = {}
 
     def note(part: nn.Module, inputs: "tuple[Tensor, ...]") -> None:
         shapes[part] = inputs[0].shape
 
-    twin = shared_copy(module)
     convolutions = [
         part
         for part in twin.modules()
