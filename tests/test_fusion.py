@@ -1,6 +1,7 @@
 """The faster twin: the same vectors from folded BatchNorms, and the module as it is wherever that would not hold."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from drawn import photo, to_tensor_32
 from torch import nn
 
 import vizkit as vk
+from vizkit import extraction, pipeline
 from vizkit.fusion import side_by_side
 
 
@@ -134,13 +136,16 @@ def test_half_precision_is_folded_too_and_gives_what_the_network_gives_at_half()
 
 
 def test_threads_take_turns_at_a_dataset_and_at_a_preprocess_of_the_users_own(tmp_path):
-    busy, most = [], []
+    busy, most = {"read": 0, "see": 0}, []
+
+    def work(kind):
+        busy[kind] += 1
+        most.append(busy[kind])
+        time.sleep(0.01)
+        busy[kind] -= 1
 
     def slow(image):
-        busy.append(1)
-        most.append(len(busy))
-        time.sleep(0.01)
-        busy.pop()
+        work("see")
         return to_tensor_32(image)
 
     class Dataset:
@@ -150,10 +155,7 @@ def test_threads_take_turns_at_a_dataset_and_at_a_preprocess_of_the_users_own(tm
             return 12
 
         def __getitem__(self, row):
-            busy.append(1)
-            most.append(len(busy))
-            time.sleep(0.01)
-            busy.pop()
+            work("read")
             return photo(row), 0
 
     vk.embed(
@@ -164,3 +166,112 @@ def test_threads_take_turns_at_a_dataset_and_at_a_preprocess_of_the_users_own(tm
         progress=False,
     )
     assert max(most) == 1
+
+
+class Merging(nn.Module):
+    """Adds its second weight to the first when it is put into eval mode, as adapters do that merge."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=4)
+        self.delta = nn.Parameter(torch.full_like(self.conv.weight, 0.1))
+
+    def train(self, mode=True):
+        if self.training and not mode:
+            self.conv.weight.data += self.delta.data
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+
+class Alone(nn.Conv2d):
+    """Copies itself as itself."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_a_network_keeps_its_weights_and_its_parts_whatever_copying_does(images, tmp_path):
+    merging = vk.Encoder(Merging().train(), preprocess=to_tensor_32)
+    weight = merging.module.conv.weight.clone()
+    side_by_side([merging], 2)
+    assert torch.equal(merging.module.conv.weight, weight)
+    assert merging.module.training
+    alone = vk.Encoder(nn.Sequential(Alone(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)), preprocess=to_tensor_32)
+    parts = list(alone.module.modules())
+    assert [crew[0].module for crew in side_by_side([alone], 2)] == [alone.module]
+    assert list(alone.module.modules()) == parts
+
+
+class Awkward(nn.Module):
+    """A convolution of every kind; one of them has a weight that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(
+            [
+                nn.Conv2d(3, 8, 3, padding="same", padding_mode="circular"),
+                nn.Conv2d(8, 8, 3, padding="same", groups=4, dilation=2),
+                nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3, stride=2, padding=(1, 0), bias=False)),
+                nn.ConvTranspose2d(8, 8, 2, stride=2),
+                nn.Conv2d(8, 8, (1, 3), padding=(0, 1), groups=8),
+            ]
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in self.parts)
+        for norm in self.norms:
+            norm.running_mean.uniform_(-1, 1)
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        for part, norm in zip(self.parts, self.norms, strict=True):
+            x = norm(part(x)).relu()
+        return x.mean((2, 3))
+
+
+def test_convolutions_of_every_kind_give_the_same_in_a_twin(images):
+    torch.manual_seed(0)
+    encoder = vk.Encoder(Awkward(), preprocess=to_tensor_32)
+    assert folds(encoder)
+    (twin,), _ = side_by_side([encoder], 2)
+    batch = torch.stack([encoder.preprocess(image) for image in images])
+    ours, theirs = twin.encode(batch), encoder.encode(batch)
+    assert (np.linalg.norm(ours - theirs, axis=1) <= 1e-5 * np.linalg.norm(theirs, axis=1)).all()
+
+
+def test_copies_of_a_broken_file_are_read_in_one_more_pass_and_not_in_one_each(tmp_path, monkeypatch):
+    for i in range(12):
+        (tmp_path / f"{i}.jpg").write_bytes(b"404")
+    passes = []
+    once = pipeline.computed
+    monkeypatch.setattr(extraction, "computed", lambda *a, **k: passes.append(1) or once(*a, **k))
+    with pytest.warns(UserWarning, match="None of the 12 images gave a vector"):
+        found = vk.embed(
+            vk.ImageSet.from_folder(tmp_path),
+            vk.Encoder(Planted("plain"), preprocess=to_tensor_32),
+            cache=tmp_path / "cache",
+            progress=False,
+        )
+    assert len(found.failures) == 12
+    assert len(passes) == 2
+
+
+def test_torch_has_its_threads_back_after_a_run_and_after_an_error(images, tmp_path):
+    class Fails(nn.Conv2d):
+        def forward(self, x):
+            if len(x) > 2:
+                raise RuntimeError("no more than two")
+            return super().forward(x).mean((2, 3))
+
+    def threads():
+        with ThreadPoolExecutor(1) as pool:  # in a new thread, and in this one
+            return pool.submit(torch.get_num_threads).result(), torch.get_num_threads()
+
+    before = threads()
+    encoder = vk.Encoder(Fails(3, 8, 3), preprocess=to_tensor_32)
+    with pytest.raises(RuntimeError, match="no more than two") as caught:
+        vk.embed(images, encoder, cache=tmp_path, batch_size=3, progress=False)
+    assert "smaller batch_size=" in caught.value.__notes__[0]
+    assert threads() == before
+    assert len(vk.embed(images, encoder, cache=tmp_path, batch_size=2, progress=False)) == 6
+    assert threads() == before

@@ -1,11 +1,13 @@
 """Images and an encoder in, vectors out: `embed`."""
 
+import os
+import random
 import sys
 import time
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from itertools import groupby
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,8 +18,9 @@ from .cards import card, identify
 from .embeddings import FAILURE_COLUMNS, Embeddings
 from .encoders import Encoder
 from .errors import InputError
+from .fusion import side_by_side
 from .images import ImageSet
-from .pipeline import computed, fitting_batch
+from .pipeline import computed, fitting_batch, usable_cores
 from .progress import progress_bar
 from .room import room
 from .sources import path_text
@@ -139,7 +142,7 @@ def embed(
             store = Cache(Path(cache or default_cache()), identity.fingerprint, machinery, {"card": words})
             stack.callback(store.close)  # also after Ctrl-C: what is done is kept
             provenance = {"fingerprint": identity.fingerprint, **machinery, "card": words, "seed": encoder.seed}
-            jobs.append(_Job(each, images, store, provenance))
+            jobs.append(_Job(each, images, store, provenance, len(encoders)))
             jobs[-1].recall(hashed, progress)
         try:
             _compute(images, jobs, batch_size, at_least, progress)
@@ -170,9 +173,11 @@ def embed(
 class _Job:
     """One layer's part of a run: its cache, and what is known of every image so far."""
 
-    def __init__(self, encoder: Encoder, images: ImageSet, store: Cache, provenance: dict[str, Any]) -> None:
+    def __init__(
+        self, encoder: Encoder, images: ImageSet, store: Cache, provenance: dict[str, Any], among: int
+    ) -> None:
         self.encoder, self.images, self.store, self.provenance = encoder, images, store, provenance
-        self.vectors = room((len(images), encoder.dim))
+        self.vectors = room((len(images), encoder.dim), among=among)
         self.failures: dict[int, str] = {}
         self.open: dict[int, Missing] = {}
         self._twins: dict[str, list[int]] = {}
@@ -267,6 +272,8 @@ def _check(images: Any, encoder: Any, batch_size: Any, reduced: Any) -> None:
     whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
     if batch_size is not None and not (whole and batch_size >= 1):
         raise InputError(f"batch_size is {batch_size!r}; expected a whole number of images, 1 or more.")
+    if not isinstance(reduced, bool):
+        raise InputError(f"reduced is {reduced!r}; expected True or False.")
     if reduced and not images.whole_files:
         raise InputError(
             "reduced=True decodes JPEG files at a fraction of their size, and these images are not plain files: "
@@ -288,20 +295,25 @@ def _compare(
     images, encoder = results[0].images, encoders[0]
     both = [id for id in results[0].ids if all(id in result.frame.index for result in results)]
     some = [both[i] for i in np.unique(np.linspace(0, max(len(both) - 1, 0), min(_COMPARED, len(both))).astype(int))]
+    unknown = "not measured: it takes three images"
     if images is None or len(some) < 3:
         for result in results:
-            result.provenance["exactness"] = "not measured: it takes three images"
+            result.provenance["exactness"] = unknown
         return
     start = time.perf_counter()
     exact = embed(images.subset(some), encoder.exact(), layers=layers, cache=cache, progress=progress)
     for each, result in zip(encoders, results, strict=True):
         wanted = exact if isinstance(exact, Embeddings) else exact[each.layer]
         ours = result.vectors[[result.row(id) for id in wanted.ids]]
-        n, same = len(ours), int((_nearest(ours) == _nearest(wanted.vectors)).sum())
+        n = len(ours)
+        if n < 3:  # files went meanwhile
+            result.provenance["exactness"] = unknown
+            continue
+        same = int((_nearest(ours) == _nearest(wanted.vectors)).sum())
         low, high = binomtest(same, n).proportion_ci(method="wilson")
         result.provenance["exactness"] = {
             "nearest kept": same / n,
-            "95% interval": [low, high],
+            "95% interval": [float(low), float(high)],
             "chance": 1 / (n - 1),
             "images": n,
             "seconds": time.perf_counter() - start,
@@ -309,8 +321,8 @@ def _compare(
         if progress:
             where = "" if layers is None else f" at {each.layer}"
             tqdm.write(
-                f"{each.name}{where}: {same / n:.2f} of {n} images keep the nearest neighbor of exact vectors "
-                f"(95% interval {low:.2f} to {high:.2f}, chance {1 / (n - 1):.2f}).",
+                f"{each.name}{where}: {same} of {n} images ({len(result):,} in all) keep the nearest neighbor of exact "
+                f"vectors: {same / n:.2f} (95% interval {low:.2f} to {high:.2f}, chance {1 / (n - 1):.2f}).",
                 file=sys.stderr,
             )
 
@@ -343,27 +355,37 @@ def _compute(images: ImageSet, jobs: list[_Job], batch_size: int, at_least: int 
         return max(len(job.open) for job in jobs)
 
     n, encoders = len(images), [job.encoder for job in jobs]
+    failed = set().union(*(job.failures for job in jobs))
     with progress_bar(n, done=n - left(), name=encoders[0].name, shown=progress) as bar:
-        while left():  # once more for an image whose twin was stored by nobody: its file changed, or went away
-            batches = _batches(jobs, batch_size)
-            for outcomes in computed(images, encoders, batches, batch_size=batch_size, at_least=at_least):
-                for missing, outcome in outcomes:
-                    for i, job in enumerate(jobs):
-                        job.keep(missing, outcome if isinstance(outcome, str) else outcome[i])
-                for job in jobs:
-                    job.catch_up()
-                if failed := len(set().union(*(job.failures for job in jobs))):
-                    bar.set_postfix(failed=failed, refresh=False)
-                bar.update(n - left() - bar.n)
+        crews = side_by_side(encoders, usable_cores()) if left() else []
+        # Of equal images the first is computed. Where that gave nothing, its file changed or gone, each is for itself.
+        for once in (True, False) if left() else ():
+            batches = _batches(jobs, batch_size, once)
+            with closing(computed(images, crews, batches, batch_size=batch_size, at_least=at_least)) as found:
+                for outcomes in found:
+                    for missing, outcome in outcomes:
+                        for i, job in enumerate(jobs):
+                            job.keep(missing, outcome if isinstance(outcome, str) else outcome[i])
+                            failed |= job.failures.keys() & {missing.row}
+                    for job in jobs:
+                        job.catch_up()
+                    if failed:
+                        bar.set_postfix(failed=len(failed), refresh=False)
+                    bar.update(n - left() - bar.n)
 
 
-def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[Missing]]:
+def _batches(jobs: list[_Job], batch_size: int, once: bool) -> Iterator[list[Missing]]:
     """Yield the images to compute, batch by batch; what is known by the time that its batch comes is left out.
 
-    The first process on a cache begins at the front, others at the back, so that they meet and do nothing twice.
+    The first process on a cache begins at the front; any other takes batches as they fall, so that no two of them go
+    through the images in step and compute the same.
     """
-    rows = {row for job in jobs for row in job.open if job.first(row)}
-    for _, batch in groupby(sorted(rows, reverse=not jobs[0].store.alone), key=lambda row: row // batch_size):
-        wanted = [next((job.open[row] for job in jobs if row in job.open), None) for row in batch]
-        if some := [missing for missing in wanted if missing]:
-            yield some
+    rows = sorted({row for job in jobs for row in job.open if not once or job.first(row)})
+    starts = sorted({row // batch_size for row in rows})
+    if not jobs[0].store.alone:
+        random.Random(os.getpid()).shuffle(starts)
+    for start in starts:
+        some = rows[bisect_left(rows, start * batch_size) : bisect_left(rows, (start + 1) * batch_size)]
+        wanted = [next((job.open[row] for job in jobs if row in job.open), None) for row in some]
+        if found := [missing for missing in wanted if missing]:
+            yield found

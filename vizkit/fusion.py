@@ -80,9 +80,20 @@ def _hooked(module: nn.Module) -> bool:
 
 
 def shared_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a network in eval mode that shares its parameters and buffers, and nothing else."""
+    """Return a copy of a network in eval mode that shares its parameters and buffers.
+
+    Raises
+    ------
+    ValueError
+        Some part copies itself as itself, so that changes to the copy would reach the network.
+    """
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors}).eval()
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    if set(twin.modules()) & set(module.modules()):
+        raise ValueError("a part of the network cannot be copied")
+    for part in twin.modules():  # not twin.eval(): where a module merges weights at that call, it would merge ours
+        part.training = False
+    return twin
 
 
 def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Module:
@@ -113,7 +124,7 @@ def folded(module: nn.Module, batch: "Tensor", layers: Sequence[str]) -> nn.Modu
         parent, _, leaf = norm_name.rpartition(".")
         setattr(twin.get_submodule(parent), leaf, nn.Identity())
     for part in twin.modules():  # not twin.to(...): that would change the memory of what is shared
-        if isinstance(part, nn.Conv2d):
+        if type(part) is nn.Conv2d:  # a parametrized one computes its weight
             last = part.weight.detach().contiguous(memory_format=torch.channels_last)
             part.weight = nn.Parameter(last, requires_grad=False)
     return twin
@@ -145,7 +156,7 @@ def packed(twin: nn.Module, batch: "Tensor") -> nn.Module:
     twin
         In eval mode, on a CPU, in float32; its convolutions are replaced.
     batch
-        (n, c, h, w) of the size that it will run with.
+        (n, c, h, w), which is run once to see what each convolution gets.
     """
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")):
         return twin

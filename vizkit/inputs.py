@@ -9,7 +9,7 @@ from .errors import ImageReadError, InputError
 from .fingerprints import drawn_images
 from .images import ImageSet
 from .measured import Colors, measured_colors, picture
-from .preprocess import Halves, halves, named
+from .preprocess import Halves, halves, known, named
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,9 +74,9 @@ class Input:
         return tensor.float()
 
     @property
-    def plain(self) -> bool:
-        """Whether it is known to be torchvision's own, so that many threads may call it at once."""
-        return self._halves is not None
+    def known(self) -> bool:
+        """Whether it is made of torchvision's, timm's or open_clip's steps, which many threads may call at once."""
+        return known(self.function)
 
     @property
     def shorter(self) -> int:

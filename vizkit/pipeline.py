@@ -5,9 +5,9 @@ network with two threads, and nobody waits for anybody. Where the network cannot
 take turns at it, and decode meanwhile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
@@ -18,7 +18,6 @@ import numpy as np
 
 from .encoders import Encoder, encode_layers
 from .errors import ImageReadError
-from .fusion import side_by_side
 from .images import ImageSet
 from .store import Missing, Stamp
 
@@ -44,12 +43,12 @@ def fitting_batch(encoder: Encoder) -> int:
 
 def computed(
     images: ImageSet,
-    encoders: Sequence[Encoder],
+    crews: Sequence[list[Encoder]],
     batches: Iterator[list[Missing]],
     *,
     batch_size: int,
     at_least: int | None,
-) -> "Iterator[list[Outcome]]":
+) -> "Generator[list[Outcome]]":
     """Yield, a batch at a time and as they finish, what has come of each image.
 
     Batches are taken from the iterator as threads become free, in the thread that asks for results. When the generator
@@ -59,13 +58,13 @@ def computed(
     ----------
     images
         The images.
-    encoders
-        One network at its layers: made by `Encoder.at`.
+    crews
+        What may run at the same time, as `side_by_side` gives it: each is one network at its layers.
     batches
         Of images whose rows have the same row // batch_size: the image in row r sits in slot r % batch_size of a
         forward pass of always the same size, because a vector's last bits depend on both.
     batch_size
-        Images a forward pass.
+        Images a forward pass, the last one of a set excepted. Slots of images that are known are computed as well.
     at_least
         Pixels that the shorter side of an image must keep where a JPEG may be decoded at reduced scale; None: no image
         may.
@@ -73,22 +72,22 @@ def computed(
     Yields
     ------
     list of (Missing, list of NDArray or str)
-        A vector (d,) float32 for each encoder, or the reason why there is none. The key is None where the file was no
-        longer what had been hashed.
+        A vector (d,) float32 for each encoder of a crew, or the reason why there is none. The key is None where the
+        file was no longer what had been hashed.
     """
-    import torch
+    from PIL import Image
 
-    cores = torch.get_num_threads()
-    crews = side_by_side(encoders, cores)
+    first_crew = crews[0][0]
     idle: SimpleQueue[list[Encoder]] = SimpleQueue()
     for crew in crews:
         idle.put(crew)
     # A user's dataset or preprocess may not bear two threads at once.
-    turn = nullcontext() if images.whole_files and encoders[0].input.plain else Lock()
+    reading = nullcontext() if images.whole_files else Lock()
+    seeing = nullcontext() if first_crew.input.known else Lock()
+    Image.init()  # Pillow loads its plug-ins at first use, and threads should not meet there
 
     def work(batch: list[Missing]) -> "list[Outcome]":
-        with turn:
-            read = [_read(images, encoders[0], missing, at_least) for missing in batch]
+        read = [_read(images, first_crew, missing, at_least, (reading, seeing)) for missing in batch]
         fine = [(missing, pixels) for missing, pixels in read if not isinstance(pixels, str)]
         found: list[Outcome] = [(missing, reason) for missing, reason in read if isinstance(reason, str)]
         if fine:
@@ -96,26 +95,63 @@ def computed(
             crew = idle.get()
             try:
                 vectors = _forward(crew, fine, first, min(batch_size, len(images) - first))
+            except Exception as error:
+                names = ", ".join(repr(images.ids[missing.row]) for missing, _ in fine[:3])
+                error.add_note(
+                    f"{first_crew.name} failed on a batch of {len(fine)} images ({names}{', ...' * (len(fine) > 3)}). "
+                    "What was done before is stored. Where memory was short, give a smaller batch_size=."
+                )
+                raise
             finally:
                 idle.put(crew)
             found += [(missing, [layer[i] for layer in vectors]) for i, (missing, _) in enumerate(fine)]
         return found
 
-    threads = max(cores, 2)  # beside one network, one decodes at least
-    each = max(cores // len(crews), 1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, each)) as pool:
+    with _cores_shared_by(len(crews)) as (cores, initializer):
+        threads = max(cores, 2)  # beside one network, one decodes at least
+        with ThreadPoolExecutor(threads, initializer=initializer) as pool:
             yield from _in_turn(pool, work, batches, threads + 1)
+
+
+_running = Lock()
+_runs: list[int] = []  # the cores of each run that is under way
+
+
+def usable_cores() -> int:
+    """Return how many cores torch may use, `torch.set_num_threads` or by default all, also while other runs go on."""
+    import torch
+
+    return _runs[0] if _runs else torch.get_num_threads()
+
+
+@contextmanager
+def _cores_shared_by(n: int) -> "Generator[tuple[int, Callable[[], None]]]":
+    """Give the number of cores, and what makes a thread take its share of them.
+
+    torch.set_num_threads is for the thread that calls it, and for threads to come: so the number comes back only when
+    no other run is under way.
+    """
+    import torch
+
+    with _running:
+        cores = usable_cores()
+        _runs.append(cores)
+    try:
+        yield cores, partial(torch.set_num_threads, max(cores // n, 1))
     finally:
-        torch.set_num_threads(cores)  # the number is this thread's own, and the default of those to come
+        with _running:
+            _runs.pop()
+            if not _runs:
+                torch.set_num_threads(cores)
 
 
-def _in_turn(pool: ThreadPoolExecutor, work, batches, most: int) -> "Iterator[list[Outcome]]":  # noqa: ANN001
+def _in_turn(pool: ThreadPoolExecutor, work, batches, most: int) -> "Generator[list[Outcome]]":  # noqa: ANN001
     """Keep the pool busy with at most so many batches at once, and yield what is done."""
     running: set[Future[list[Outcome]]] = set()
     try:
         while True:
-            running |= {pool.submit(work, batch) for batch in islice(batches, most - len(running))}
+            for batch in islice(batches, most - len(running)):
+                running.add(pool.submit(work, batch))
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -136,17 +172,26 @@ def _in_turn(pool: ThreadPoolExecutor, work, batches, most: int) -> "Iterator[li
             future.cancel()
 
 
-def _read(images: ImageSet, encoder: Encoder, missing: Missing, at_least: int | None) -> "tuple[Missing, Tensor | str]":
+def _read(
+    images: ImageSet,
+    encoder: Encoder,
+    missing: Missing,
+    at_least: int | None,
+    locks: Sequence[AbstractContextManager],
+) -> "tuple[Missing, Tensor | str]":
     """Return an image's pixels (3, h, w), or the reason why there are none."""
+    reading, seeing = locks
     try:
-        image = images.read(missing.row, at_least=at_least)
+        with reading:
+            image = images.read(missing.row, at_least=at_least)
     except ImageReadError as error:
         return missing, str(error)
     path = images.paths[missing.row]
     if missing.stamp and path and Stamp.of(path) != missing.stamp:
         missing = missing._replace(key=None)  # the file is no longer the one that was hashed
     try:
-        return missing, encoder.input.pixels(image)
+        with seeing:
+            return missing, encoder.input.pixels(image)
     except Exception as error:  # a user's callable may raise anything; one image must not stop the run
         return missing, (
             f"Image {images.ids[missing.row]!r}: preprocess failed with {type(error).__name__}: {error}. "

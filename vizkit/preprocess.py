@@ -34,7 +34,7 @@ _PACKAGES = ("torchvision", "timm", "open_clip")
 _TO_TENSOR = ("ToTensor", "PILToTensor", "ToImage", "MaybeToTensor", "MaybePILToTensor")
 _VALUES = (*_TO_TENSOR, "ConvertImageDtype", "ToDtype", "ToPureTensor", "Normalize", "Grayscale", "RGB",
            "MaybeConvertMode", "_convert_to_rgb", "Identity")  # fmt: skip
-_STRIP = 32  # times as long as wide: no photo is, and a plain resize of the shorter side would fill memory
+_TOO_MANY = 100e6  # pixels of a resized image: of a strip so long, the middle alone is resized
 _READABLE = (("Resize",), ("Resize", "CenterCrop"), ("ResizeKeepRatio", "CenterCrop"),
              ("ResizeKeepRatio", "CenterCropOrPad"))  # fmt: skip
 
@@ -169,6 +169,11 @@ class Halves(NamedTuple):
     shorter: int
 
 
+def known(preprocess: Any) -> bool:
+    """Say whether every step is torchvision's, timm's or open_clip's, which many threads may call at once."""
+    return all(_kind(step) for step in _steps(preprocess))
+
+
 def halves(preprocess: Any) -> Halves | None:
     """Return a preprocess in two halves where it is torchvision's `ImageClassification`, else None."""
     import torch
@@ -182,7 +187,8 @@ def halves(preprocess: Any) -> Halves | None:
     mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (steps.mean, steps.std))
 
     def pixels(image: Any) -> "Tensor":
-        image = _middle(image) if max(image.size) > _STRIP * min(image.size) else image
+        if steps.resize_size[0] ** 2 * max(image.size) / min(image.size) > _TOO_MANY:
+            image = _middle(image)
         image = image.convert("L").convert("RGB") if gray else image
         image = F.resize(image, steps.resize_size, interpolation=steps.interpolation, antialias=steps.antialias)
         return F.pil_to_tensor(F.center_crop(image, steps.crop_size))
@@ -194,12 +200,11 @@ def halves(preprocess: Any) -> Halves | None:
 
 
 def _middle(image: Any) -> Any:
-    """Cut a strip's ends off, which the crop takes away in any case.
+    """Cut a strip's ends off, which the crop takes away in any case: it is seen the same to a fraction of a pixel.
 
-    Resized whole, 1 x 65,000 pixels would be 256 x 16,640,000 and take 12 GB. What is left is seen the same to a
-    fraction of a pixel.
+    Resized whole, 1 x 65,000 pixels would be 256 x 16,640,000 and take 12 GB.
     """
-    (w, h), keep = image.size, _STRIP // 2 * min(image.size)
+    (w, h), keep = image.size, 16 * min(image.size)
     left, top = max(w - keep, 0) // 2, max(h - keep, 0) // 2
     return image.crop((left, top, w - left, h - top))
 
