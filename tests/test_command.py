@@ -20,7 +20,7 @@ import pytest
 from drawn import photo
 
 import vizkit as vk
-from vizkit import command, usage
+from vizkit import command, progress, stopping, usage
 from vizkit.command import main, printable
 
 REPO = Path(__file__).resolve().parents[1]
@@ -149,7 +149,7 @@ def test_layers_whose_names_would_be_one_folder_get_two():
 def test_subfolders_can_be_left_out(embed, photos, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "more")
     photo(99).save(folder / "top.png")
-    assert embed("--no-recursive", folder=folder)[1].startswith("1 vectors")
+    assert embed("--no-recursive", folder=folder)[1].startswith("1 vector of 128 dimensions")
     assert embed(folder=folder)[1].startswith("13 vectors")
 
 
@@ -203,10 +203,121 @@ def test_where_no_image_gives_a_vector_nothing_is_written_and_an_earlier_store_s
     code, out, err, _ = embed(folder=tmp_path / "broken")
     assert (code, out) == (1, "")
     assert f"vizkit: error: no image gave a vector; nothing is written to '{store}'." in err.splitlines()
-    assert "vizkit: warning: None of the 1 images gave a vector; `failures` has every reason." in err
+    assert "1 of 1 image gave no vector:" in err.splitlines()
+    assert err.count("no image format") == 1
+    assert "(first: a.jpg)" in err
     np.testing.assert_array_equal(vk.Embeddings.load(store).vectors, before)
     assert embed(folder=tmp_path / "broken", out="fresh")[0] == 1
     assert not (tmp_path / "fresh").exists()
+
+
+def test_where_all_images_fail_every_reason_is_said_once_with_its_number(embed, some_broken):
+    for path in some_broken.glob("*/??.png"):
+        path.unlink()
+    code, _, err, _ = embed("--quiet", folder=some_broken)
+    lines = err.splitlines()
+    assert code == 1
+    assert lines[0] == "7 of 7 images gave no vector:"
+    assert [re.match(r" +(\d+) x (its content is no image|the file is empty)", line)[1] for line in lines[1:3]] == [
+        "6",
+        "1",
+    ]
+    assert lines[2].endswith("(first: b/empty.png)")
+    assert len(lines) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_code_3_and_named_at_the_end(embed, photos, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(photos / "b"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, _, err, store = embed("--quiet")
+    assert code == 3
+    assert err.splitlines()[-1] == f"1 folder could not be listed, so images are missing: '{photos / 'b'}'"
+    assert len(vk.Embeddings.load(store)) == 6
+
+
+def test_stores_of_other_layers_that_an_earlier_run_left_are_named(embed):
+    assert "left" not in embed("--layer", "conv1", "--layer", "layer1")[2]
+    code, _, err, folder = embed("--quiet", "--layer", "layer1", "--layer", "layer2")
+    assert code == 0
+    assert err == f"vizkit: warning: 'conv1' in '{folder}' is left from an earlier run.\n"
+
+
+def test_a_damaged_store_is_called_so_and_a_cache_is_not(embed, tmp_path):
+    *_, store = embed("--cache", str(tmp_path / "own"))
+    manifest = next(store.glob("_manifest*"))
+    manifest.write_text(manifest.read_text()[:-20])
+    assert embed()[2].endswith(f"--out '{store}' is a damaged store; delete it or choose another name.\n")
+    manifest.unlink()
+    assert embed()[2].endswith("is a damaged store; delete it or choose another name.\n")
+    cache = next((tmp_path / "own").iterdir())
+    assert "is neither empty nor a store" in embed(out=cache.relative_to(tmp_path))[2]
+
+
+@pytest.mark.parametrize(
+    ("message", "source"), [(python, shell) for python, shell in command._SHELL_WORDS.items()], ids=range(7)
+)
+def test_advice_in_words_of_python_is_what_the_library_says_and_is_told_in_words_of_the_shell(message, source):
+    library = "".join(path.read_text() for path in (REPO / "vizkit").glob("*.py") if path.name != "command.py")
+    assert message in re.sub(r'"\s+f?"', "", library)  # or the replacement would be forgotten here
+    assert command._in_shell_words(f"A. {message}.", "timm:a b") == f"A. {source.replace('{model}', repr('timm:a b'))}."
+
+
+@pytest.mark.parametrize("moment", ["before the old store is cleared away", "when the result is told"])
+def test_a_signal_after_the_result_is_written_changes_nothing(embed, monkeypatch, moment):
+    *_, store = embed()
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    rmtree, say, inode = shutil.rmtree, command._say, store.stat().st_ino
+
+    def stop(function):
+        def stopped(*args, **options):
+            if store.stat().st_ino != inode:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return function(*args, **options)
+
+        return stopped
+
+    if moment == "when the result is told":
+        monkeypatch.setattr(command, "_say", stop(say))
+    else:
+        monkeypatch.setattr(shutil, "rmtree", stop(rmtree))
+    code, out, err, _ = embed()
+    assert (code, out) == (0, f"12 vectors of 128 dimensions in {store}\n")
+    assert "Stopped" not in err
+    assert len(vk.Embeddings.load(store)) == 12
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "wanted"),
+    [((24, 80), 3, r"a: +100%.* 3 of 3"), ((0, 0), 1, r"a: 0 of 1 image\n(.*\n)*a: 1 of 1 image, ")],
+)
+def test_progress_is_a_bar_where_the_terminal_has_a_width_and_says_nothing_unknown(monkeypatch, size, total, wanted):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    with os.fdopen(inner, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress.progress_bar(total, name="a") as bar:
+            bar.update(total)
+        monkeypatch.undo()
+        print("the end", file=terminal, flush=True)
+        said = ""
+        while "the end" not in said:  # a terminal gives what was written to it in parts
+            said += os.read(outer, 100_000).decode()
+    os.close(outer)
+    said = said.replace("\r\n", "\n")
+    assert re.search(wanted, said)
+    assert "?" not in said
 
 
 @pytest.mark.parametrize(
@@ -495,7 +606,7 @@ def test_a_stopped_run_says_calmly_what_is_stored_and_the_same_command_goes_on(
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with command._stoppable() as received:
+        with stopping.stoppable() as received:
             os.kill(os.getpid(), signal.SIGHUP)
             assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
         assert received == []

@@ -118,7 +118,18 @@ def test_a_folder_that_may_not_be_listed_is_said_aloud(folder, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.warns(UserWarning, match=r"dog' cannot be listed \(Permission denied\); its images are missing"):
-        assert ImageSet.from_folder(folder).ids == ["cat/1.png", "top.png"]
+        images = ImageSet.from_folder(folder)
+    assert images.ids == ["cat/1.png", "top.png"]
+    assert images.unlisted == images.subset([1]).unlisted == [str(folder / "dog")]
+    monkeypatch.undo()
+    assert ImageSet.from_folder(folder).unlisted == []
+    (tmp := folder / "none" / "dog").mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with (
+        pytest.warns(UserWarning, match="cannot be listed"),
+        pytest.raises(InputError, match=r"0 other files, 1 folder that cannot be listed"),
+    ):
+        ImageSet.from_folder(tmp.parent)
 
 
 def test_missing_and_empty_folders_say_what_to_do(tmp_path):

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 import vizkit as vk
 from vizkit import index, results, shards, store
 from vizkit.errors import InputError, StoreError
+from vizkit.inspection import inspect_store
 from vizkit.room import room
 
 DIM = 5
@@ -722,7 +723,7 @@ def test_other_programs_open_results_and_caches_without_vizkit(files, tmp_path, 
     os.utime(tmp_path / "photos/0003.png", ns=(5, 5))
     recalled(cache, images)
     cache.close()
-    assert list(cache.folder.glob("_stamps/shard-*.parquet"))
+    assert list(cache.folder.glob("_stamps/shard-*.stamps"))
     np.savez(tmp_path / "ours.npz", ids=found.ids, vectors=found.vectors.astype(dtype), cache=expected(images))
     script = """
         import sys
@@ -733,6 +734,7 @@ def test_other_programs_open_results_and_caches_without_vizkit(files, tmp_path, 
                 "pandas": pd.read_parquet(folder),
                 "pyarrow": ds.dataset(folder).to_table().to_pandas(),
                 "duckdb": duckdb.sql(f"from '{folder}/*.parquet'").df(),
+                "duckdb, whole folder": duckdb.sql(f"from read_parquet('{folder}')").df(),
             }
             for program, table in tables.items():
                 if name == "path":
@@ -768,7 +770,7 @@ def test_a_result_of_the_first_schema_is_still_read(tmp_path):
     assert back.failures["reason"].tolist() == ["no"]
     assert back.provenance == {"fingerprint": "f"}
     back.save(folder)  # and becomes one of the present schema
-    assert sorted(path.name for path in folder.iterdir()) == ["_failures", "_manifest.json", "shard-00000.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["_failures.json", "_manifest.json", "shard-00000.parquet"]
     np.testing.assert_array_equal(vk.Embeddings.load(folder).vectors, vectors)
 
 
@@ -782,7 +784,7 @@ def saved(tmp_path_factory):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.sampled_from(["_manifest.json", "shard-00000.parquet", "_failures/failures.parquet"]),
+    st.sampled_from(["_manifest.json", "shard-00000.parquet", "_failures.json"]),
     st.floats(0, 1),
     st.sampled_from(["cut", *range(8)]),
 )
@@ -804,7 +806,7 @@ def test_a_result_that_was_cut_or_flipped_is_the_same_or_named(saved, name, plac
 
 def test_a_file_that_is_missing_from_a_result_is_named(tmp_path, small_shards):
     found = embeddings()
-    for name in ("shard-00002.parquet", "_failures/failures.parquet"):
+    for name in ("shard-00002.parquet", "_failures.json"):
         target = found.save(tmp_path / "saved")
         (target / name).unlink()
         with pytest.raises(StoreError, match=rf"is incomplete: .*{name} is missing\. Save the embeddings again"):
@@ -825,6 +827,160 @@ def test_a_disk_that_fills_while_saving_leaves_the_earlier_result_alone(tmp_path
     assert_same(vk.Embeddings.load(target), found)
 
 
+@pytest.mark.parametrize("error", [OSError("the folder is locked"), KeyboardInterrupt()])
+@pytest.mark.parametrize("moment", ["before the new one stands", "after"])
+def test_a_save_that_is_interrupted_between_its_renames_leaves_a_whole_result(tmp_path, monkeypatch, error, moment):
+    found, later = embeddings(), embeddings(60)
+    target = found.save(tmp_path / "saved")
+    plain = Path.rename
+
+    def rename(self, to):
+        if not self.name.endswith(".tmp"):
+            return plain(self, to)
+        if moment == "after":
+            plain(self, to)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises((StoreError, KeyboardInterrupt), match=r"is locked|^$"):
+            later.save(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert_same(vk.Embeddings.load(target), later if moment == "after" else found)
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    for name in (".run[1]-0.tmp", ".run1-0.tmp"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1, 1))
+    embeddings().save(tmp_path / "run[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run1-0.tmp", "run[1]"]
+    (tmp_path / "run[1]").rename(tmp_path / ".run[1]-12345678.old")
+    with pytest.raises(StoreError, match=r"does not exist: a process was killed .*run\[1\]-12345678\.old'; rename"):
+        vk.Embeddings.load(tmp_path / "run[1]")
+
+
+def test_failures_are_json_in_utf8_that_anything_reads(tmp_path):
+    found = embeddings()
+    rows = [["x", "/x.png", "cut short"], ["Größe 图.png", "/x/Größe 图.png", "its name holds \udcff"]]
+    failures = pd.DataFrame(rows, columns=["id", "path", "reason"], dtype=object)
+    found = vk.Embeddings(found.vectors, found.frame, failures)
+    target = found.save(tmp_path / "saved")
+    text = (target / "_failures.json").read_text(encoding="utf-8")
+    assert json.loads(text) == [
+        {"id": "x", "path": "/x.png", "reason": "cut short"},
+        {"id": "Größe 图.png", "path": "/x/Größe 图.png", "reason": "its name holds \\udcff"},
+    ]
+    assert "Größe 图.png" in text
+    assert vk.Embeddings.load(target).failures["id"].tolist() == ["x", "Größe 图.png"]
+    none = vk.Embeddings(found.vectors, found.frame, provenance={"name": "half a pair \udcff"})
+    back = vk.Embeddings.load(none.save(tmp_path / "none"))
+    assert (len(back.failures), list(back.failures.columns)) == (0, ["id", "path", "reason"])
+    assert back.provenance == none.provenance
+
+
+def test_a_sound_shard_that_this_pyarrow_cannot_read_is_left_alone(files, tmp_path, monkeypatch):
+    images = files(3)
+    cache = filled(tmp_path / "cache", images)
+    cache.close()
+    before = sorted(path.name for path in cache.folder.iterdir())
+
+    def refuse(*_, **__):
+        raise pa.ArrowNotImplementedError("Support for codec 'zstd' not built")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "ParquetFile", refuse)
+        with pytest.warns(UserWarning, match="is damaged"):  # this pyarrow knows zstd: the file asks for nonsense
+            index.Index(shutil.copytree(cache.folder, tmp_path / "copy"))
+        patch.setattr(pa, "Codec", type("Codec", (), {"is_available": staticmethod(lambda name: name != "zstd")}))
+        with pytest.raises(StoreError, match=r"this pyarrow has no zstd .*It is left as it is; install"):
+            open_cache(tmp_path / "cache")
+    assert sorted(path.name for path in cache.folder.iterdir()) == before
+    np.testing.assert_array_equal(opened_and_recalled(tmp_path / "cache", images)[1], expected(images))
+
+
+# ------------------------------------------------------------------ what a store says of itself
+
+
+def test_a_folder_of_stores_names_those_that_can_be_loaded(tmp_path):
+    for name in ("b", "a"):
+        embeddings().save(tmp_path / "layers" / name)
+    (tmp_path / "layers/notes").mkdir()
+    with pytest.raises(StoreError, match=r"layers' is no store but holds 2: 'a', 'b'\. Give one of these folders"):
+        vk.Embeddings.load(tmp_path / "layers")
+    cache = open_cache(tmp_path / "cache")
+    with pytest.raises(
+        StoreError, match=rf"holds no saved result, but what embed.*: '{cache.folder.name}'\. Run embed"
+    ):
+        vk.Embeddings.load(tmp_path / "cache")
+
+
+def test_an_encoder_that_is_another_one_is_told_apart_by_its_card(tmp_path):
+    made = vk.Encoder("scenes", weights=None, layer="layer3", seed=1)
+    card = {name: str(value) for name, value in made.card()["value"].items()}
+    plain = embeddings()
+    told = {"fingerprint": made.fingerprint, "card": card}
+    target = vk.Embeddings(plain.vectors, plain.frame, provenance=told).save(tmp_path / "saved")
+    assert vk.Embeddings.load(target, encoder=made).encoder is made
+    other = vk.Encoder("scenes", weights=None, layer="layer3", seed=2, pool="max")
+    hashes = (made.card()["value"]["weights hash"], other.card()["value"]["weights hash"])
+    wanted = (
+        "What differs is weights: random, seed 1, here random, seed 2; weights hash: {}, here {}; "
+        "pooling: gap, here max. Make the encoder as it was"
+    ).format(*hashes)
+    with pytest.raises(InputError, match=re.escape(wanted)):
+        vk.Embeddings.load(target, encoder=other)
+    made.module.anything = 3
+    with pytest.raises(InputError, match="cards are alike, so it is the code or an attribute"):
+        vk.Embeddings.load(target, encoder=made)
+
+
+def test_the_repr_says_how_many_neighbors_are_kept_where_that_was_measured():
+    found = embeddings()
+    assert repr(found) == "<Embeddings: 50 vectors of 7 dimensions, 1 failed>"
+    for exactness, words in ({"nearest kept": 0.8571}, ", 0.86 of nearest neighbors kept"), ("not measured", ""):
+        found.provenance["exactness"] = exactness
+        assert repr(found) == f"<Embeddings: 50 vectors of 7 dimensions, 1 failed{words}>"
+
+
+def test_a_saved_result_knows_when_and_a_copy_of_it_too(tmp_path):
+    before = pd.Timestamp.now("UTC").floor("s")
+    target = embeddings().save(tmp_path / "saved")
+    after = pd.Timestamp.now("UTC")
+    written = json.loads((target / "_manifest.json").read_text())["saved_at"]
+    assert before <= pd.Timestamp(written) <= after
+    for path in target.iterdir():
+        os.utime(path, (1, 1))
+    about = inspect_store(target)
+    assert (about["written"], about["problems"], about["failed"]) == (written, [], 1)
+    assert "saved_at" not in about["made_with"]
+    assert "saved_at" not in vk.Embeddings.load(target).provenance
+
+
+def test_the_seed_is_told_only_where_the_weights_are_random(tmp_path):
+    for weights, shown in (("random, seed 3", True), ("ResNet18_Weights.IMAGENET1K_V1", False)):
+        plain = embeddings()
+        told = {"card": {"weights": weights}, "seed": 3}
+        target = vk.Embeddings(plain.vectors, plain.frame, provenance=told).save(tmp_path / "saved")
+        assert ("seed" in inspect_store(target)["made_with"]) is shown
+
+
+def test_a_cache_that_was_stopped_early_and_one_with_damage_are_told_sensibly(files, tmp_path):
+    cache = store.Cache(tmp_path / "early", "network", {"device": "cpu"}, {"card": {"dimensions": "512"}})
+    cache.close()
+    about = inspect_store(cache.folder)
+    assert (about["kind"], about["n"], about["dim"], about["dtype"]) == ("cache", 0, 512, "float32")
+    assert about["problems"] == []
+    cache = filled(tmp_path / "cache", files(20))
+    sound = inspect_store(cache.folder)
+    assert (sound["n"], sound["dim"], sound["dtype"]) == (20, DIM, "float32")
+    wanted = sum(path.stat().st_size for path in [*shards_of(cache), cache.folder / "_manifest.json"])
+    assert sound["bytes"] == wanted
+    (cache.folder / "shard-1.damaged").write_bytes(bytes(1000))
+    (cache.folder / "_lock").write_bytes(bytes(1000))
+    assert inspect_store(cache.folder)["bytes"] == wanted
+
+
 # ------------------------------------------------------------------ arrays larger than memory
 
 
@@ -843,6 +999,15 @@ def test_room_beyond_the_limit_is_a_file_without_a_name_that_goes_with_the_array
     assert [mapped.path for mapped in psutil.Process().memory_maps() if mapped.path.startswith(here)]
     del held
     assert not [mapped.path for mapped in psutil.Process().memory_maps() if mapped.path.startswith(here)]
+
+
+def test_memory_is_shared_among_the_arrays_of_a_run():
+    half = psutil.virtual_memory().available // 2
+    most = (half // 4 * 2 // 3,)  # two mosts of what one array may have
+    assert type(room(most)) is np.ndarray
+    assert type(room((1000,), among=100)) is np.ndarray
+    with disk_full(), pytest.raises(StoreError, match="more than memory has to spare"):
+        room(most, among=3)
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(monkeypatch):

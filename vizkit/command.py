@@ -18,10 +18,10 @@ import tempfile
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from .errors import LayerNotFoundError, StoreError, VizkitError
+from .errors import StoreError, VizkitError
+from .stopping import go_on_to_the_end, stoppable
 from .usage import parser
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 OK, FAILED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130  # argparse itself exits with 2
 _SHOWN = 5  # failures listed at the end of a run
+_SHOWN_REASONS = 20  # kinds of failures, where nothing is written that would hold them
+
+# What the library advises in words of Python, and what does the same here.
+_SHELL_WORDS = {
+    "weights= takes 'DEFAULT'": "--weights takes 'DEFAULT'",
+    "None (random) or the path of a checkpoint": "random, or the path of a checkpoint",
+    "See encoder.layers.": "`vizkit layers {model}` lists them.",
+    "Leave pool= out, or choose a layer with positions; encoder.layers shows":
+        "Leave --pool out, or choose a layer with positions; `vizkit layers {model}` shows",
+    "give another with cache=FOLDER": "give another with --cache FOLDER",
+    "Subfolders were not looked into: recursive=True does": "Subfolders were not looked into: leave out --no-recursive",
+    "raise PIL.Image.MAX_IMAGE_PIXELS and read it again": "scale it down to fewer pixels",
+}  # fmt: skip
 
 _KINDS = {"result": "the vectors of a set of images", "cache": "a cache of vizkit.embed"}
 
@@ -47,12 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         understood.print_help(sys.stderr)
         raise SystemExit(2)
     run = {"embed": _embed, "info": _info, "layers": _layers}[options.command]
-    with _complaints(), _stoppable() as received:
+    with _complaints(), stoppable() as received:
         try:
             return run(options)
         except VizkitError as error:
-            hint = f" `vizkit layers {options.model}` lists them." if isinstance(error, LayerNotFoundError) else ""
-            _complain(f"vizkit: error: {error}{hint}")
+            _complain(f"vizkit: error: {_in_shell_words(error, getattr(options, 'model', 'MODEL'))}")
             return FAILED
         except (KeyboardInterrupt, OSError) as error:
             # A closed terminal also fails what is written to it, and that error then hides the signal.
@@ -67,6 +79,14 @@ def printable(text: Any) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def _in_shell_words(text: Any, model: str = "MODEL") -> str:
+    """Return a message of the library with the advice that a reader at a shell can follow."""
+    text = str(text)
+    for python, shell in _SHELL_WORDS.items():
+        text = text.replace(python, shell.replace("{model}", shlex.quote(model)))
+    return text
+
+
 # ---------------------------------------------------------------------- embed
 
 
@@ -78,6 +98,7 @@ def _embed(options: argparse.Namespace) -> int:
     from .encoders import Encoder
     from .extraction import embed
     from .images import ImageSet
+    from .sources import count
 
     images = ImageSet.from_folder(options.folder, recursive=options.recursive)
     encoder = Encoder(
@@ -102,31 +123,79 @@ def _embed(options: argparse.Namespace) -> int:
     }
     found = embed(images, encoder, layers=layers, **settings) if layers[1:] else embed(images, encoder, **settings)
     results = found if isinstance(found, dict) else {layer: found for layer in targets}
-    return _write(results, targets, options)
+    code = _write(results, targets, options)
+    if not images.unlisted:
+        return code
+    shown = ", ".join(map(repr, images.unlisted[:_SHOWN])) + (", ..." if images.unlisted[_SHOWN:] else "")
+    _complain(f"{count(len(images.unlisted), 'folder')} could not be listed, so images are missing: {shown}")
+    return SOME_FAILED if code == OK else code
 
 
 def _write(results: "Mapping[str, Embeddings]", targets: Mapping[str, Path], options: argparse.Namespace) -> int:
     """Save the results that have vectors, say where, and list failures; none replaces an earlier store by nothing."""
+    from .sources import count
+
     codes = []
+    written = [targets[layer] for layer, embeddings in results.items() if len(embeddings)]
     for layer, embeddings in results.items():
         target, failed = targets[layer], len(embeddings.failures)
         n, d = embeddings.vectors.shape
         if n:
-            embeddings.save(target, **({} if options.dtype == "float32" else {"dtype": options.dtype}))
+            _save(embeddings, target, options.dtype, last=target == written[-1])
             if not options.quiet:
-                _say(f"{n:,} vectors of {d:,} dimensions in {printable(target)}")
+                _say(f"{count(n, 'vector')} of {count(d, 'dimension')} in {printable(target)}")
         if failed:
-            _complain(f"{failed:,} of {failed + n:,} images gave no vector:")
-            for reason in embeddings.failures["reason"].head(_SHOWN):
-                _complain(f"    {reason}")
-            more = f" and {failed - _SHOWN:,} more" if failed > _SHOWN else ""
-            _complain(f"   {more} (all: vizkit info {shlex.quote(str(target))} --failures)" if n else f"   {more}")
+            _complain(f"{failed:,} of {count(failed + n, 'image')} gave no vector:")
+            _list_failures(embeddings, target if n else None)
         if not n:
             _complain(f"vizkit: error: no image gave a vector; nothing is written to {str(target)!r}.")
         codes.append(FAILED if not n else SOME_FAILED if failed else OK)
-    if FAILED not in codes:
-        return max(codes)
-    return FAILED if set(codes) == {FAILED} else SOME_FAILED
+    _name_left_over(options.out.absolute(), written, several=len(targets) > 1)
+    return codes[0] if len(set(codes)) == 1 else SOME_FAILED
+
+
+def _save(embeddings: "Embeddings", target: Path, dtype: Literal["float32", "float16"], *, last: bool) -> None:
+    """Save a result; once the last one of a run is written, nothing stops the run any more: its own code counts."""
+    before = _inode(target)
+    try:
+        embeddings.save(target, dtype=dtype)
+    except KeyboardInterrupt:  # it may come when the store is in place, and what it took the place of is cleared away
+        if not last or _inode(target) in (None, before):
+            raise
+    if last:
+        go_on_to_the_end()
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _list_failures(embeddings: "Embeddings", target: Path | None) -> None:
+    """Print the first reasons, and where all of them are; where nothing is written, every kind of reason."""
+    from .inspection import grouped
+
+    reasons, failed = embeddings.failures["reason"], len(embeddings.failures)
+    if target is None:
+        groups = grouped(embeddings.failures)
+        for group in groups[:_SHOWN_REASONS]:
+            _complain(f"    {group['n']:,} x {_in_shell_words(group['reason'])} (first: {group['example']})")
+        if more := sum(group["n"] for group in groups[_SHOWN_REASONS:]):
+            _complain(f"    and {more:,} more")
+        return
+    for reason in reasons.head(_SHOWN):
+        _complain(f"    {_in_shell_words(reason)}")
+    more = f"and {failed - _SHOWN:,} more " if failed > _SHOWN else ""
+    _complain(f"    {more}(all: vizkit info {shlex.quote(str(target))} --failures)")
+
+
+def _name_left_over(out: Path, written: Sequence[Path], *, several: bool) -> None:
+    """Say which stores of an earlier run lie beside the layers of this one: they look as if they belonged to it."""
+    for path in sorted(out.iterdir()) if several and out.is_dir() else []:
+        if path not in written and _kind(path) == "result":
+            _complain(f"vizkit: warning: {path.name!r} in {str(out)!r} is left from an earlier run.")
 
 
 def _targets(out: Path, layers: Sequence[str]) -> dict[str, Path]:
@@ -157,6 +226,8 @@ def _refuse_unwritable(out: Path, *, several: bool) -> None:
             "left alone: choose another name."
         )
     if not several and not known and out.is_dir() and any(out.iterdir()):
+        if _is_damaged(out):
+            raise StoreError(f"--out {str(out)!r} is a damaged store; delete it or choose another name.")
         raise StoreError(
             f"--out {str(out)!r} exists and is neither empty nor a store of vectors; it is left alone. "
             "Choose another name."
@@ -178,6 +249,18 @@ def _kind(folder: Path) -> str | None:
         return read_manifest(folder).get("kind")
     except StoreError:
         return None
+
+
+def _is_damaged(folder: Path) -> bool:
+    from .shards import MANIFEST, DamagedError, read_manifest
+
+    try:
+        read_manifest(folder)
+    except DamagedError:
+        return True
+    except StoreError:
+        return any(folder.glob("shard-*.parquet")) and not (folder / MANIFEST).exists()
+    return False
 
 
 def _weights(given: str) -> str | None:
@@ -229,7 +312,8 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
     """Write what `inspect_store` found, a property a line."""
     rows: list[tuple[str, Any]] = []
     if about["kind"] is not None:
-        failures = [f"{group['n']:,} x {group['reason']} ({group['example']})" for group in about["failures"]]
+        groups = [(group["n"], _in_shell_words(group["reason"]), group["example"]) for group in about["failures"]]
+        failures = [f"{n:,} x {reason} ({example})" for n, reason, example in groups]
         card = {name: value for name, value in about["card"].items() if name != "fingerprint"}
         rows = [
             ("vectors", f"{about['n']:,} of {about['dim'] or 0:,} dimensions, {about['dtype']}"),
@@ -293,37 +377,15 @@ def _complaints() -> Generator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         with tqdm.external_write_mode(sys.stderr):  # above a progress bar, not into it
-            _complain(f"vizkit: warning: {message}")
+            _complain(f"vizkit: warning: {_in_shell_words(message)}")
 
     from tqdm import tqdm
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning, module="vizkit")
+        warnings.filterwarnings("ignore", message="None of the .* images gave a vector")  # `_write` says it
         warnings.showwarning = show  # ty: ignore[invalid-assignment]
         yield
-
-
-class _StopRequest(KeyboardInterrupt):
-    """A signal that asks to stop: what Ctrl-C would do is done."""
-
-
-@contextlib.contextmanager
-def _stoppable() -> Generator[list[int]]:
-    """Treat SIGTERM (batch systems) and SIGHUP (the terminal is closed) as Ctrl-C; yield the signals received."""
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        raise _StopRequest
-
-    # A signal that is ignored stays so: `nohup` means it.
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stopped(error: BaseException, received: Sequence[int]) -> int:

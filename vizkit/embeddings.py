@@ -179,9 +179,9 @@ class Embeddings:
         Raises
         ------
         StoreError
-            The folder is no store, is damaged, or has another schema.
+            The folder is no saved result (the message names those inside it), is damaged, or has another schema.
         InputError
-            The encoder is not the one that made these vectors.
+            The encoder is not the one that made these vectors; the message says what differs.
         """
         frame, vectors, failures, provenance = read_result(Path(folder))
         recorded = provenance.get("fingerprint")
@@ -189,8 +189,8 @@ class Embeddings:
             raise InputError(f"encoder must be a vizkit.Encoder, not {type(encoder).__name__}: vk.Encoder(...).")
         if encoder is not None and recorded is not None and encoder.fingerprint != recorded:
             raise InputError(
-                f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}: "
-                "another network, weights, layer, pooling, precision or preprocess. The manifest's card says which."
+                f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}. "
+                f"{_difference(provenance.get('card'), encoder)} Make the encoder as it was, or leave encoder= out."
             )
         return cls(vectors, frame, failures, images or _images_of(frame), encoder, provenance)
 
@@ -198,7 +198,10 @@ class Embeddings:
         n, d = self.vectors.shape
         failed = f", {len(self.failures)} failed" if len(self.failures) else ""
         by = f", by {self.encoder.name}" if self.encoder else ""
-        return f"<Embeddings: {n} vectors of {d} dimensions{by}{failed}>"
+        exactness = self.provenance.get("exactness")
+        share = exactness.get("nearest kept") if isinstance(exactness, dict) else None
+        kept = f", {share:.2f} of nearest neighbors kept" if isinstance(share, float) else ""
+        return f"<Embeddings: {n} vectors of {d} dimensions{by}{failed}{kept}>"
 
 
 def require_embeddings(value: Any, purpose: str) -> None:
@@ -218,6 +221,20 @@ def require_encoder(embeddings: Embeddings, question: str) -> "Encoder":
             "Make them with vk.embed(images, encoder), or Embeddings.load(folder, encoder=...)."
         )
     return embeddings.encoder
+
+
+def _difference(recorded: Any, encoder: "Encoder") -> str:
+    """Say in which rows of its card an encoder differs from the recorded one: a sentence."""
+    here = {str(name): str(value) for name, value in encoder.card()["value"].items()}
+    # Neither decides the vectors' fingerprint, and the fingerprint itself is told already.
+    rows = [name for name in here if name not in ("fingerprint", "device")]
+    before = recorded if isinstance(recorded, dict) else {}
+    words = [
+        f"{name}: {before[name]}, here {here[name]}" for name in rows if before.get(name, here[name]) != here[name]
+    ]
+    if words:
+        return f"What differs is {'; '.join(words)}."
+    return "Their cards are alike, so it is the code or an attribute of the network or of the preprocess that differs."
 
 
 def _as_float32(vectors: Any) -> "NDArray[np.float32]":

@@ -23,6 +23,7 @@ from .sources import (
     dataset_files,
     dataset_labels,
     folder_files,
+    image_in_cell,
     image_of,
     is_missing,
     label_text,
@@ -69,6 +70,8 @@ class ImageSet:
     paths : list of Path or None
     whole_files : bool
         Whether every image is its file and nothing else, read by vizkit itself: it may then be read in many threads.
+    unlisted : list of str
+        Folders that `from_folder` could not list, so that images may be missing.
 
     Raises
     ------
@@ -89,9 +92,10 @@ class ImageSet:
         self._rows = {id: row for row, id in enumerate(self.ids)}
         files = [None] * len(self.ids) if paths is None else [Path(path) if path else None for path in paths]
         self.paths: list[Path | None] = files
-        self._load = load or (lambda row: _from_cell(files[row]))
+        self._load = load or (lambda row: image_in_cell(files[row]))
         self._fingerprint = fingerprint
         self.whole_files = load is None and fingerprint is None
+        self.unlisted: list[str] = []
         if wrong := [id for id in self.ids if not isinstance(id, str)]:
             raise InputError(f"Ids are strings; {wrong[0]!r} is {type(wrong[0]).__name__}. Convert them with str.")
         if len(self._rows) < len(self.ids):
@@ -141,10 +145,11 @@ class ImageSet:
         InputError
             `folder` is missing, is no folder, or holds no image.
         """
-        ids, files = folder_files(folder, recursive)
-        labels = [id.split("/", 1)[0] if "/" in id else None for id in ids]
-        frame = pd.DataFrame({"label": pd.Series(labels, dtype=object)})
-        return ImageSet(ids, frame, paths=files)
+        ids, files, unlisted = folder_files(folder, recursive)
+        labels = pd.Series([id.split("/", 1)[0] if "/" in id else None for id in ids], dtype=object)
+        images = ImageSet(ids, pd.DataFrame({"label": labels}), paths=files)
+        images.unlisted = unlisted
+        return images
 
     @staticmethod
     def from_frame(
@@ -204,7 +209,7 @@ class ImageSet:
             frame = frame.assign(label=df[label])
         if not pixels:
             return ImageSet(ids, frame, paths=paths)
-        images = ImageSet(ids, frame, lambda row: _from_cell(sources[row]))
+        images = ImageSet(ids, frame, lambda row: image_in_cell(sources[row]))
         images.paths = paths  # a whole file or pixels, row by row: the hash by default is right for both
         return images
 
@@ -259,13 +264,15 @@ class ImageSet:
         """
         rows = self._positions(rows_or_ids)
         whole = self.whole_files
-        return ImageSet(
+        some = ImageSet(
             [self.ids[row] for row in rows],
             self.frame.iloc[rows],
             None if whole else (lambda row: self._load(rows[row])),
             paths=[self.paths[row] for row in rows],
             fingerprint=None if whole else (lambda row: self._hash(rows[row])),
         )
+        some.unlisted = self.unlisted
+        return some
 
     def _positions(self, rows_or_ids: Iterable[int | str] | slice) -> list[int]:
         if isinstance(rows_or_ids, slice):
@@ -331,14 +338,13 @@ class ImageSet:
 
     def row(self, id: str) -> int:
         """Return the row of an id; InputError names the closest ids where there is none."""
-        found = self._rows.get(id) if isinstance(id, str) else None
-        if found is None:
-            if not isinstance(id, str):
-                raise InputError(f"An id was given as {type(id).__name__} ({id!r}); ids are strings.")
-            # difflib takes about 10 microseconds a name, so a large set is not searched to its end.
-            near = closest(id, itertools.islice(self.ids, 20_000))
-            raise InputError(f"No image with id {id!r} among {len(self)}.{near} All ids are in `images.ids`.")
-        return found
+        if not isinstance(id, str):
+            raise InputError(f"An id was given as {type(id).__name__} ({id!r}); ids are strings.")
+        if id in self._rows:
+            return self._rows[id]
+        # difflib takes about 10 microseconds a name, so a large set is not searched to its end.
+        near = closest(id, itertools.islice(self.ids, 20_000))
+        raise InputError(f"No image with id {id!r} among {len(self)}.{near} All ids are in `images.ids`.")
 
     def fingerprint(self, row: int) -> str:
         """Hash what defines an image: SHA-256 of its file's bytes, or of its pixels where there is no file, in hex."""
@@ -392,9 +398,3 @@ class ImageSet:
         image.save(file, "JPEG", quality=80)
         data = base64.b64encode(file.getvalue()).decode()
         return f'<img src="data:image/jpeg;base64,{data}" alt="{title}" title="{title}">'
-
-
-def _from_cell(value: Any) -> Image.Image:
-    if is_missing(value):
-        raise ImageReadError("the table has no path and no image in this row. Fill it in, or leave the row out.")
-    return as_image(value)

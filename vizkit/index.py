@@ -37,7 +37,7 @@ _MANY_SHARDS = 32
 # Smaller than a result's shards: merging goes on beside the network, in memory that the network could use.
 _MERGED_BYTES = 32 * 2**20
 _SMALL_BYTES = 8 * 2**20
-_COLUMNS = ["key", "path", "size", "mtime_ns"]
+INDEX_COLUMNS = ["key", "path", "size", "mtime_ns"]
 _STAMPS = "_stamps/"
 _ROWS = 1 << 32  # more than a shard can have
 
@@ -64,10 +64,12 @@ class Stamp(NamedTuple):
         return hashlib.blake2b(f"{self.size} {self.mtime_ns} {self.path}".encode(), digest_size=16).digest()
 
 
-class _Shard(NamedTuple):
+class Shard(NamedTuple):
+    """What a shard holds; lists are empty, and the vectors (n, d) of no rows, where they were not asked for."""
+
     keys: list[str]
     stamps: list[Stamp | None]
-    vectors: "NDArray[np.float32]"  # of no rows where they were not asked for
+    vectors: "NDArray[np.float32]"
 
 
 class Index:
@@ -137,7 +139,7 @@ class Index:
         while True:
             missed = set()
             for name in self._listed():
-                shard = self._read(name, _COLUMNS)
+                shard = self._read(name, INDEX_COLUMNS)
                 if shard is None:
                     missed.add(name)
                     continue
@@ -173,7 +175,6 @@ class Index:
         """Write a shard of vectors (n, d), or of stamps alone, and return its name; StoreError where it cannot be."""
         import pyarrow as pa
 
-        below = _STAMPS if vectors is None else ""
         seal = {"cache": self.folder.name, "index": _index_digest(keys, stamps)}
         columns: dict[str, Any] = {"key": pa.array(keys, pa.string())}
         for name, kind in (("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())):
@@ -181,7 +182,8 @@ class Index:
         if vectors is not None:
             columns["vector"] = vector_column(vectors)
             seal["vectors"] = _vector_digest(vectors)
-        name = f"{below}{shard_name()}"
+        # Stamps are Parquet too, but called otherwise: DuckDB looks into folders for "*.parquet".
+        name = shard_name() if vectors is not None else f"{_STAMPS}{shard_name('.stamps')}"
         write_parquet(pa.table(columns, metadata={"vizkit": json.dumps(seal)}), self.folder / name)
         self._enter(name, keys if vectors is not None else [])
         with contextlib.suppress(OSError):
@@ -257,23 +259,19 @@ class Index:
             return []
         except OSError as error:
             raise StoreError(f"The cache folder {str(self.folder)!r} cannot be listed ({error}).") from error
-        shards = {n for n in names if n.removeprefix(_STAMPS).startswith("shard-") and n.endswith(".parquet")}
+        shards = {n for n in names if n.startswith("shard-") and n.endswith(".parquet")}
+        shards |= {n for n in names if n.startswith(f"{_STAMPS}shard-") and n.endswith(".stamps")}
         return sorted(shards - self._known - self._useless)
 
-    def _read(self, name: str, columns: list[str] | None = None, dim: int | None = None) -> _Shard | None:
+    def _read(self, name: str, columns: list[str] | None = None, dim: int | None = None) -> Shard | None:
         """Return a shard, or what was asked of it; None of one that is gone, or damaged and now set aside."""
         path = self.folder / name
         try:
-            return _opened(read_parquet(path, columns), self.folder.name, dim)
+            return open_shard(path, columns, cache=self.folder.name, dim=dim)
         except FileNotFoundError:
             return None
         except DamagedError as error:
-            reason = str(error)
-        except StoreError:
-            raise
-        except Exception as error:  # a damaged file may hold anything, under any name
-            reason = f"The file {str(path)!r} is damaged ({type(error).__name__}: {error})."
-        warnings.warn(f"{reason} Its images are computed again.", stacklevel=2)
+            warnings.warn(f"{error} Its images are computed again.", stacklevel=2)
         self._useless.add(name)
         # Without this the warning would come back at every run: its vectors are written anew elsewhere.
         with contextlib.suppress(OSError):
@@ -281,30 +279,38 @@ class Index:
         return None
 
 
-def read_shard(path: Path) -> "pa.Table":
-    """Read one shard of a cache or a result whole, and verify every checksum that it holds itself.
+def open_shard(path: Path, columns: Sequence[str] | None = None, *, cache: str, dim: int | None = None) -> Shard:
+    """Read a shard of a cache, or some of its columns, and verify every checksum of what is read.
+
+    Parameters
+    ----------
+    path
+        The shard.
+    columns
+        `INDEX_COLUMNS`, "vector", or both; by default all.
+    cache
+        The name of the cache's folder, which the shard was written for.
+    dim
+        How many numbers a vector must have.
 
     Raises
     ------
+    FileNotFoundError
+        There is no such file.
     DamagedError
         The file holds something else than was written.
     StoreError
         The file is out of reach.
     """
     try:
-        table = read_parquet(path)
-        if b"vizkit" in (table.schema.metadata or {}):
-            _opened(table, path.parent.name, None)
-    except FileNotFoundError as error:
-        raise StoreError(f"The file {str(path)!r} is missing.") from error
-    except StoreError:
+        return _opened(read_parquet(path, columns), cache, dim)
+    except (FileNotFoundError, StoreError):
         raise
     except Exception as error:  # a damaged file may hold anything, under any name
         raise DamagedError(f"The file {str(path)!r} is damaged ({type(error).__name__}: {error}).") from error
-    return table
 
 
-def _opened(table: "pa.Table", cache: str, dim: int | None) -> _Shard:
+def _opened(table: "pa.Table", cache: str, dim: int | None) -> Shard:
     """Return the values of a shard, or of those columns of it that were read; ValueError where they are not right."""
     seal = json.loads(table.schema.metadata[b"vizkit"])
     if seal["cache"] != cache:
@@ -312,7 +318,7 @@ def _opened(table: "pa.Table", cache: str, dim: int | None) -> _Shard:
     keys, stamps, vectors = [], [], np.zeros((0, 0), np.float32)
     names = table.column_names
     if "key" in names:
-        keys, *rest = (table[name].to_pylist() for name in _COLUMNS)
+        keys, *rest = (table[name].to_pylist() for name in INDEX_COLUMNS)
         stamps = [None if path is None else Stamp(path, size, time) for path, size, time in zip(*rest, strict=True)]
         if seal["index"] != _index_digest(keys, stamps):
             raise ValueError("its index is not what was written")
@@ -320,7 +326,7 @@ def _opened(table: "pa.Table", cache: str, dim: int | None) -> _Shard:
         vectors = vectors_of(table)
         if seal["vectors"] != _vector_digest(vectors) or (dim is not None and vectors.shape[1] != dim):
             raise ValueError("its vectors are not what was written")
-    return _Shard(keys, stamps, vectors)
+    return Shard(keys, stamps, vectors)
 
 
 def _index_digest(keys: Sequence[str], stamps: Sequence[Stamp | None]) -> str:

@@ -1,21 +1,25 @@
 """What a store on disk holds, how it was made, and whether it is whole; told without loading torch."""
 
+import contextlib
+import os
 import re
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import StoreError
-from .index import _opened
-from .results import read_result
-from .shards import SCHEMA, DamagedError, read_manifest, read_parquet
+from .index import INDEX_COLUMNS, open_shard
+from .results import read_failures
+from .shards import SCHEMA, DamagedError, kind_of, read_manifest, read_parquet, shards, stores_inside
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 # What the manifest keeps for itself; everything else of it is how the vectors were made.
-_OWN = {"schema", "kind", "n", "dim", "dtype", "renamed", "files", "card", "fingerprint", "versions", "saved_by"}
+_OWN = {"schema", "kind", "n", "dim", "dtype", "renamed", "files", "card", "fingerprint", "versions"}
+_OWN |= {"saved_at", "saved_by"}
 
 
 def stores_in(folder: Path) -> list[Path]:
@@ -29,9 +33,9 @@ def stores_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
         raise StoreError(f"{str(folder)!r} {what}; expected a store, which is a folder.")
-    if _is_store(folder):
+    if kind_of(folder):
         return [folder]
-    found = sorted(path for path in folder.iterdir() if path.is_dir() and _is_store(path))
+    found = stores_inside(folder)
     if not found:
         raise StoreError(
             f"{str(folder)!r} is no vizkit store and holds none. Give a folder that `vizkit embed --out` or "
@@ -55,9 +59,9 @@ def inspect_store(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     dict
         `store` (path), `kind` ("result", "cache" or None where that cannot be told) and `problems` (list of str, empty
         where it is whole). Where the kind is known also `schema`, `n` vectors, `dim` numbers each, `dtype`,
-        `bytes` on disk, `failed` (images without a vector; None in a cache) and `failures` (list of reason, n and
-        example), `fingerprint` and `card` of the encoder, `made_with` (what else decided the vectors), `versions`,
-        `written` (when the last file was: ISO 8601, UTC) and `verified`.
+        `bytes` of its sound files, `failed` (images without a vector; None in a cache) and `failures` (list of reason,
+        n and example), `fingerprint` and `card` of the encoder, `made_with` (what else decided them), `versions`,
+        `written` (when it was saved, or else the last of its files: ISO 8601, UTC) and `verified`.
     """
     problems: list[str] = []
     about: dict[str, Any] = {"store": str(folder), "kind": None, "problems": problems}
@@ -66,30 +70,24 @@ def inspect_store(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     except StoreError as error:
         problems.append(str(error))
         return about
-    kind = "result" if manifest.get("kind") == "result" else "cache"
+    kind = kind_of(folder)
     look = _look_at_result if kind == "result" else _look_at_cache
-    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    files = _files(folder)
+    card = manifest.get("card") or {}
+    # Weights that were loaded or given owe nothing to a seed.
+    unused = set() if str(card.get("weights", "random")).startswith("random") else {"seed"}
     return about | {
         "kind": kind,
         "schema": manifest["schema"],
         **look(folder, manifest, verify, problems),
         "bytes": sum(file.st_size for file in files),
         "fingerprint": manifest.get("fingerprint"),
-        "card": manifest.get("card") or {},
-        "made_with": {name: value for name, value in manifest.items() if name not in _OWN},
+        "card": card,
+        "made_with": {name: value for name, value in manifest.items() if name not in _OWN | unused},
         "versions": {**(manifest.get("versions") or {}), **(manifest.get("saved_by") or {})},
-        "written": datetime.fromtimestamp(max(file.st_mtime for file in files), UTC).isoformat(timespec="seconds"),
+        "written": manifest.get("saved_at") or _time(max((file.st_mtime for file in files), default=0)),
         "verified": verify,
     }
-
-
-def read_failures(folder: Path) -> "pd.DataFrame":
-    """Return the images without a vector: columns id, path, reason; StoreError where the store is no whole result."""
-    manifest = read_manifest(folder)
-    if manifest.get("kind") == "result" and manifest["schema"] == SCHEMA:
-        *_, failed = manifest["files"]
-        return _read(folder / failed, sha256=manifest["files"][failed]).to_pandas()
-    return read_result(folder)[2]  # of the first schema; or it says what is wrong
 
 
 def grouped(failures: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -116,8 +114,7 @@ def _look_at_result(folder: Path, manifest: dict[str, Any], verify: bool, proble
     if manifest["schema"] != SCHEMA:
         n = manifest.get("n", 0)
     else:
-        *names, _ = manifest["files"]
-        for name in names:
+        for name in (name for name in manifest["files"] if name.startswith("shard-")):
             try:
                 sha256, columns = (manifest["files"][name], None) if verify else (None, ["id"])
                 n += len(_read(folder / name, columns, sha256=sha256))
@@ -134,11 +131,11 @@ def _look_at_result(folder: Path, manifest: dict[str, Any], verify: bool, proble
     return about
 
 
-def _look_at_cache(folder: Path, _: dict[str, Any], verify: bool, problems: list[str]) -> dict[str, Any]:
+def _look_at_cache(folder: Path, manifest: dict[str, Any], verify: bool, problems: list[str]) -> dict[str, Any]:
     """Return what a cache holds; what is wrong with it joins the problems."""
     keys, kinds, seen = set(), set(), set()
     # Shards may go into a merged one meanwhile, which the next listing shows.
-    while fresh := sorted(set(folder.glob("shard-*.parquet")) - seen):
+    while fresh := sorted(set(shards(folder)) - seen):
         seen.update(fresh)
         for path in fresh:
             try:
@@ -151,7 +148,9 @@ def _look_at_cache(folder: Path, _: dict[str, Any], verify: bool, problems: list
                 problems.append(str(error))
     if len(kinds) > 1:
         problems.append(f"{str(folder)!r} mixes vectors of {' and '.join(f'{d} {t}' for d, t in sorted(kinds))}.")
-    dim, dtype = max(kinds, default=(None, None))
+    # Of a run that was stopped before its first vector the card tells how long they were to be.
+    words = str((manifest.get("card") or {}).get("dimensions", ""))
+    dim, dtype = max(kinds, default=(int(words) if words.isdecimal() else None, "float32"))
     return {"n": len(keys), "dim": dim, "dtype": dtype, "failed": None, "failures": []}
 
 
@@ -160,12 +159,11 @@ def _keys_in(path: Path, verify: bool) -> tuple[list[str], tuple[int, str]]:
     import numpy as np
     import pyarrow.parquet as pq
 
+    keys = open_shard(path, None if verify else INDEX_COLUMNS, cache=path.parent.name).keys
     try:
-        table = read_parquet(path, None if verify else ["key", "path", "size", "mtime_ns"])
         kind = pq.read_schema(path).field("vector").type
-        dtype = np.dtype(kind.value_type.to_pandas_dtype()).name
-        return _opened(table, path.parent.name, None).keys, (kind.list_size, dtype)
-    except (StoreError, FileNotFoundError):
+        return keys, (kind.list_size, np.dtype(kind.value_type.to_pandas_dtype()).name)
+    except FileNotFoundError:
         raise
     except Exception as error:  # a damaged shard may hold anything, under any name
         raise DamagedError(f"The file {str(path)!r} is damaged ({type(error).__name__}: {error}).") from error
@@ -179,12 +177,17 @@ def _read(path: Path, columns: list[str] | None = None, *, sha256: str | None = 
         raise StoreError(f"The file {str(path)!r} is missing.") from error
 
 
-def _is_store(folder: Path) -> bool:
-    """Say whether a folder is a store, also one whose manifest is damaged."""
-    try:
-        read_manifest(folder)
-    except DamagedError:
-        return True
-    except StoreError:
-        return any(folder.glob("shard-*.parquet"))
-    return True
+def _files(folder: Path) -> list[os.stat_result]:
+    """Return the sizes and times of a store's files: without the lock, half-written files and what was set aside."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.name != "_lock" and path.suffix not in (".damaged", ".tmp"):
+            with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    found.append(status)
+    return found
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,13 +1,16 @@
 """Saved results: what `Embeddings.save` writes and `Embeddings.load` reads.
 
 <folder>/shard-00000.parquet, ...        one row a vector: id, further columns of the frame, vector
-<folder>/_failures/failures.parquet      images that gave no vector
+<folder>/_failures.json                  images that gave no vector: a list of id, path and reason
 <folder>/_manifest.json                  how the vectors were made, and the checksum of every file
 """
 
+import glob
 import hashlib
+import json
 import shutil
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +23,17 @@ from .shards import (
     SCHEMA,
     SHARD_BYTES,
     DamagedError,
+    kind_of,
     left_over,
     read_manifest,
     read_parquet,
     release_memory,
     shards,
+    stores_inside,
     vector_column,
     vector_parts,
     versions,
+    write_json,
     write_manifest,
     write_parquet,
 )
@@ -37,7 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DTYPES = ("float32", "float16")
-_FAILURES = "_failures/failures.parquet"
+_FAILURES = "_failures.json"
+_FIRST_FAILURES = "failures.parquet"
 
 
 def write_result(
@@ -64,7 +71,7 @@ def write_result(
 
     if dtype not in _DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected {' or '.join(map(repr, _DTYPES))}.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not _is_result(target):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and kind_of(target) != "result":
         raise StoreError(
             f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
         )
@@ -80,23 +87,22 @@ def write_result(
         raise InputError(
             f"The frame cannot be saved: {error}. Give each column values of one kind, or leave the column out."
         ) from error
-    fresh, old = (target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
+    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
     own = {"kind": "result", "n": len(vectors), "dim": vectors.shape[1], "dtype": dtype, "renamed": renamed}
     try:
-        (fresh / _FAILURES).parent.mkdir(parents=True)
+        fresh.mkdir(parents=True)
         files = {}
         for number, start in enumerate(range(0, max(1, len(vectors)), rows)):
             part = vectors[start : start + rows].astype(dtype, copy=False)
             name = f"shard-{number:05d}.parquet"
             write_parquet(table.slice(start, rows).append_column("vector", vector_column(part)), fresh / name)
             files[name] = _sha256(fresh / name)
-        write_parquet(pa.Table.from_pandas(failures.map(_plain_text), preserve_index=False), fresh / _FAILURES)
+        write_json(failures.map(_plain_text).to_dict("records"), fresh / _FAILURES)
         files[_FAILURES] = _sha256(fresh / _FAILURES)
-        write_manifest(fresh, {**provenance, **own, "files": files, "saved_by": versions("vizkit")})
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        for rest in (old, *left_over(target.parent, f".{target.name}-*.tmp")):
+        saved = {"saved_at": datetime.now(UTC).isoformat(timespec="seconds"), "saved_by": versions("vizkit")}
+        write_manifest(fresh, {**provenance, **own, "files": files, **saved})
+        _replace(target, fresh)
+        for rest in left_over(target.parent, f".{glob.escape(target.name)}-*.tmp"):
             shutil.rmtree(rest, ignore_errors=True)
     except StoreError as error:
         raise StoreError(str(error).replace(fresh.name, target.name)) from error
@@ -140,7 +146,7 @@ def read_result(folder: Path) -> "tuple[pd.DataFrame, NDArray[np.float32], pd.Da
     failures = read_failures(folder)
     if (dtype := manifest.pop("dtype", "float32")) != "float32":
         manifest["rounded_to"] = dtype
-    for name in ("schema", "saved_by"):
+    for name in ("schema", "saved_at", "saved_by"):
         manifest.pop(name, None)
     return frame, vectors, failures, manifest
 
@@ -148,29 +154,75 @@ def read_result(folder: Path) -> "tuple[pd.DataFrame, NDArray[np.float32], pd.Da
 def read_failures(folder: Path) -> pd.DataFrame:
     """Return the images without a vector in a saved result: columns id, path, reason; StoreError as `read_result`."""
     _, files = _manifest(folder)
-    return _read(folder, next(name for name in files if name.endswith("failures.parquet")), files).to_pandas()
+    if _FIRST_FAILURES in files:
+        return _read(folder, _FIRST_FAILURES, files).to_pandas()
+    try:
+        content = (folder / _FAILURES).read_bytes()
+    except FileNotFoundError as error:
+        raise _lacks(folder, _FAILURES) from error
+    except OSError as error:
+        raise StoreError(f"The file {str(folder / _FAILURES)!r} cannot be read ({error}).") from error
+    if hashlib.sha256(content).hexdigest() != files[_FAILURES]:
+        raise DamagedError(f"The file {str(folder / _FAILURES)!r} is damaged (its checksum differs).")
+    records = json.loads(content)
+    return pd.DataFrame(records, columns=None if records else ["id", "path", "reason"])
+
+
+def _replace(target: Path, fresh: Path) -> None:
+    """Put a folder in the place of another; where that is interrupted, the earlier one stays or the new one stands."""
+    old = fresh.with_suffix(".old")
+    try:
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
     """Return a result's manifest, and its files with their checksums, which the first schema had not."""
-    if not folder.exists() and (left := sorted(folder.parent.glob(f".{folder.name}-*.old"))):
+    if not folder.exists() and (left := sorted(folder.parent.glob(f".{glob.escape(folder.name)}-*.old"))):
         raise StoreError(
             f"{str(folder)!r} does not exist: a process was killed while it replaced it. Its earlier content lies in "
             f"{str(left[-1])!r}; rename that."
         )
+    if folder.is_dir() and kind_of(folder) is None and (inside := stores_inside(folder)):
+        raise _several(folder, inside)
     manifest = read_manifest(folder)
     if manifest.pop("kind", None) != "result":
         raise StoreError(f"{str(folder)!r} is a cache, not a saved result. Point embed(cache=...) at its parent.")
     if manifest["schema"] == SCHEMA:
         return manifest, manifest.pop("files")
-    return manifest, dict.fromkeys([*(path.name for path in shards(folder)), "failures.parquet"])
+    return manifest, dict.fromkeys([*(path.name for path in shards(folder)), _FIRST_FAILURES])
 
 
 def _read(folder: Path, name: str, files: dict[str, str | None]) -> "pa.Table":
     try:
         return read_parquet(folder / name, sha256=files[name])
     except FileNotFoundError as error:
-        raise StoreError(f"{str(folder)!r} is incomplete: {name} is missing. Save the embeddings again.") from error
+        raise _lacks(folder, name) from error
+
+
+def _several(folder: Path, inside: list[Path]) -> StoreError:
+    """Say that a folder is no store but holds some, and which of them can be loaded."""
+    kinds = {path.name: kind_of(path) for path in inside}
+    results = [name for name, kind in kinds.items() if kind == "result"]
+    names = ", ".join(map(repr, (results or list(kinds))[:8])) + (", ..." if len(results or kinds) > 8 else "")
+    if results:
+        return StoreError(f"{str(folder)!r} is no store but holds {len(results)}: {names}. Give one of these folders.")
+    return StoreError(
+        f"{str(folder)!r} holds no saved result, but what embed(cache=...) keeps for itself: {names}. "
+        "Run embed with this cache, then save what it gives."
+    )
+
+
+def _lacks(folder: Path, name: str) -> StoreError:
+    return StoreError(f"{str(folder)!r} is incomplete: {name} is missing. Save the embeddings again.")
 
 
 def _incomplete(folder: Path, shape: tuple[int, int]) -> StoreError:
@@ -221,13 +273,6 @@ def _storable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _plain_text(value: Any) -> str:
     """Return a string that Parquet can hold, whatever a stranger's message says."""
     return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def _is_result(folder: Path) -> bool:
-    try:
-        return read_manifest(folder).get("kind") == "result"
-    except StoreError:
-        return False
 
 
 def _sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def room(shape: tuple[int, ...], *, limit: int | None = None) -> "NDArray[np.float32]":
+def room(shape: tuple[int, ...], *, among: int = 1, limit: int | None = None) -> "NDArray[np.float32]":
     """Return an array of zeros, float32, that may be larger than memory.
 
     Above the limit it lies in a temporary file without a name, which goes when the array goes, also after a kill. The
@@ -26,8 +26,10 @@ def room(shape: tuple[int, ...], *, limit: int | None = None) -> "NDArray[np.flo
     ----------
     shape
         Its shape.
+    among
+        How many such arrays are wanted: memory counts as free until an array is written to.
     limit
-        Bytes that may lie in memory; by default half of what is free.
+        Bytes that may lie in memory; by default half of what is free, divided among the arrays.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def room(shape: tuple[int, ...], *, limit: int | None = None) -> "NDArray[np.flo
     if limit is None:
         import psutil
 
-        limit = psutil.virtual_memory().available // 2
+        limit = psutil.virtual_memory().available // (2 * among)
     if size <= limit:
         return np.zeros(shape, np.float32)
     folder = _scratch()

@@ -2,9 +2,10 @@
 
     <store>/_manifest.json           what made the vectors: schema version, encoder, library versions
     <store>/shard-<name>.parquet     rows of vectors
-    <store>/_<folder>/*.parquet      what else there is: the failures of a result, the further files of a cache
+    <store>/_*                       what else there is: the failures of a result, the stamps and the lock of a cache
 
-Readers of Parquet pass over names that begin with "_", so pandas, pyarrow and DuckDB take the folder for one table.
+pandas and pyarrow pass over names that begin with "_", and DuckDB over those that do not end in ".parquet", so that
+each of them takes the folder for one table of vectors.
 Every file is written under another name and then renamed, so that nobody sees half of it.
 """
 
@@ -16,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -151,6 +152,11 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, sha256: st
     except (FileNotFoundError, DamagedError):
         raise
     except Exception as error:  # a damaged file may raise anything
+        if isinstance(error, pa.ArrowNotImplementedError) and not pa.Codec.is_available("zstd"):
+            raise StoreError(
+                f"The file {str(path)!r} cannot be read: this pyarrow has no zstd ({error}). It is left as it is; "
+                "install pyarrow from PyPI or conda-forge."
+            ) from error
         # The system's errors carry a number (no permission, too many open files): they say nothing about the content.
         if getattr(error, "errno", None) is not None or (isinstance(error, MemoryError) and _is_short(path)):
             raise StoreError(f"The file {str(path)!r} cannot be read ({error}). It is left as it is.") from error
@@ -165,18 +171,25 @@ def _is_short(path: Path) -> bool:
     return psutil.virtual_memory().available < 16 * path.stat().st_size + SHARD_BYTES
 
 
-def shard_name() -> str:
+def shard_name(suffix: str = ".parquet") -> str:
     """Return a new name for a shard: names sort by time, and the random part keeps two processes apart."""
-    return f"shard-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+    return f"shard-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}{suffix}"
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Write the manifest whole, then rename it into place; OSError says why it cannot be."""
     plain = json.loads(json.dumps({"schema": SCHEMA, **content}, default=str))
-    temporary = folder / f".manifest-{uuid.uuid4().hex[:8]}.tmp"
+    write_json({**plain, "digest": _digest(plain)}, folder / MANIFEST)
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write one JSON file whole, in UTF-8, then rename it into place; OSError says why it cannot be."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.write_text(json.dumps({**plain, "digest": _digest(plain)}, indent=2), encoding="utf-8")
-        _into_place(temporary, folder / MANIFEST)
+        # Half a pair of surrogates, which UTF-8 has no bytes for, becomes the escape that JSON knows.
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+        _into_place(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -217,6 +230,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not whole:
         raise DamagedError(f"The manifest {str(path)!r} is damaged (its checksum differs; it was cut, or edited).")
     return {"schema": schema, **manifest}
+
+
+def kind_of(folder: Path) -> Literal["result", "cache", "unreadable"] | None:
+    """Return what a folder is: a store of a kind, one whose manifest cannot be read, or (None) no store."""
+    try:
+        return "result" if read_manifest(folder).get("kind") == "result" else "cache"
+    except DamagedError:
+        return "unreadable"
+    except StoreError:
+        return "unreadable" if shards(folder) else None
+
+
+def stores_inside(folder: Path) -> list[Path]:
+    """Return the stores right inside a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and kind_of(path))
 
 
 def left_over(folder: Path, pattern: str) -> list[Path]:

@@ -9,37 +9,46 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from .errors import InputError
-from .pixels import IMAGE_SUFFIXES
+from .errors import ImageReadError, InputError
+from .pixels import IMAGE_SUFFIXES, as_image
 
 
-def folder_files(folder: str | os.PathLike[str], recursive: bool) -> tuple[list[str], list[Path]]:
-    """Return the ids and the absolute paths of the image files in a folder; InputError where there are none."""
+def folder_files(folder: str | os.PathLike[str], recursive: bool) -> tuple[list[str], list[Path], list[str]]:
+    """Return ids and absolute paths of the image files in a folder, and the folders that cannot be listed.
+
+    Raises
+    ------
+    InputError
+        There is no folder, or no image in it.
+    """
     if not isinstance(folder, str | os.PathLike):
         raise InputError(f"The folder was given as {type(folder).__name__}; expected a path.")
     top = Path(folder).expanduser().absolute()
     if not top.is_dir():
         advice = "Give the folder that it is in." if top.exists() else "Check the spelling and the working folder."
         raise InputError(f"{str(folder)!r} is not a folder{'; it is a file' if top.exists() else ''}. {advice}")
-    files, skipped = find_images(top, recursive)
+    files, skipped, unlisted = find_images(top, recursive)
     if not files:
         deeper = "" if recursive else " Subfolders were not looked into: recursive=True does."
+        closed = f", {count(len(unlisted), 'folder')} that cannot be listed" if unlisted else ""
         raise InputError(
-            f"No image in {str(folder)!r}: {count(skipped, 'other file')}. Expected names that end in .jpg, .png, "
-            f".webp and so on; from_frame takes any list of paths.{deeper}"
+            f"No image in {str(folder)!r}: {count(skipped, 'other file')}{closed}. Expected names that end in "
+            f".jpg, .png, .webp and so on; from_frame takes any list of paths.{deeper}"
         )
-    return _ids([path_text(file.relative_to(top)) for file in files]), files
+    return _ids([path_text(file.relative_to(top)) for file in files]), files, unlisted
 
 
-def find_images(top: Path, recursive: bool) -> tuple[list[Path], int]:
-    """List image files under `top`, sorted by relative posix path, and count the other files.
+def find_images(top: Path, recursive: bool) -> tuple[list[Path], int, list[str]]:
+    """List image files under `top`, sorted by relative posix path, count other files, name folders not to be listed.
 
     Links to folders are followed, except back into a folder above. Inside a linked folder, further links are followed
     only to folders that have not been listed: folders that link to each other would else be listed along every path.
     """
     files: list[Path] = []
     skipped = 0
+    unlisted: list[str] = []
     listed: set[tuple[int, int]] = set()
     # Links on the way, path as text and the folders above: what lies in `top` itself comes before what is linked.
     waiting: list[tuple[int, str, frozenset[tuple[int, int]]]] = [(0, str(top), frozenset())]
@@ -53,6 +62,7 @@ def find_images(top: Path, recursive: bool) -> tuple[list[Path], int]:
             entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
         except OSError as error:
             warnings.warn(f"{folder!r} cannot be listed ({error.strerror}); its images are missing.", stacklevel=4)
+            unlisted.append(path_text(Path(folder)))
             continue
         listed.add(inode)
         for entry in entries:
@@ -64,7 +74,7 @@ def find_images(top: Path, recursive: bool) -> tuple[list[Path], int]:
                 files.append(path)
             else:
                 skipped += 1
-    return sorted(files, key=lambda file: file.relative_to(top).as_posix()), skipped
+    return sorted(files, key=lambda file: file.relative_to(top).as_posix()), skipped, unlisted
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -94,6 +104,13 @@ def path_text(path: Path) -> str:
 def is_missing(value: Any) -> bool:
     """Say whether a cell of a table is empty, in any of pandas' ways."""
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value))
+
+
+def image_in_cell(value: Any) -> Image.Image:
+    """Return the image in a cell of a table: a path, pixels or the bytes of a file; an empty one raises."""
+    if is_missing(value):
+        raise ImageReadError("the table has no path and no image in this row. Fill it in, or leave the row out.")
+    return as_image(value)
 
 
 def label_text(value: Any) -> str | None:

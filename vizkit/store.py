@@ -1,7 +1,7 @@
 """The cache of `vizkit.embed`: vectors by what is in an image, in a folder that several processes may fill at once.
 
     <cache>/shard-<name>.parquet          rows of key, path, size, mtime_ns and vector
-    <cache>/_stamps/shard-<name>.parquet  the same without vectors: files whose content was known by another stamp
+    <cache>/_stamps/shard-<name>.stamps   the same without vectors: files whose content was known by another stamp
     <cache>/_manifest.json                what made the vectors
     <cache>/_lock                         held by the process that came first
 
@@ -21,16 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .errors import ImageReadError, StoreError
-from .index import Index, Stamp, read_shard
-from .results import read_failures, read_result
+from .index import Index, Stamp
 from .shards import (
     MANIFEST,
     SCHEMA,
     DamagedError,
     read_manifest,
     release_memory,
-    shards,
-    vectors_of,
     versions,
     write_manifest,
 )
@@ -41,19 +38,7 @@ if TYPE_CHECKING:
 
     from .images import ImageSet
 
-__all__ = [
-    "Cache",
-    "Missing",
-    "Stamp",
-    "default_cache",
-    "read_failures",
-    "read_manifest",
-    "read_result",
-    "read_shard",
-    "shards",
-    "vectors_of",
-    "versions",
-]
+__all__ = ["Cache", "Missing", "Stamp", "default_cache", "versions"]
 
 _SHARD_SECONDS = 1.0
 

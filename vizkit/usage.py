@@ -10,8 +10,9 @@ _EXITS = """exit codes
   0    all is well: every image gave a vector; the store is whole
   1    an error, said on stderr: no result was written, or the store is damaged
   2    the command was not understood
-  3    done and written, but some images gave no vector: stderr shows the first
-       reasons, `vizkit info STORE --failures` all of them
+  3    done and written, but some images gave no vector (stderr shows the first
+       reasons, `vizkit info STORE --failures` all of them), or a folder could
+       not be listed, which stderr names
   130  stopped by Ctrl-C: what is done is kept, and the same command goes on
   143  the same by SIGTERM, as batch systems send it
   129  the same by SIGHUP: the terminal was closed (nohup prevents it)
@@ -177,7 +178,12 @@ def _embed_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--no-recursive", dest="recursive", action="store_false", help="do not look into subfolders")
     add("--seed", type=int, default=0, metavar="N", help="of random weights (default: 0)")
-    add("-q", "--quiet", action="store_true", help="print warnings, failures and errors only")
+    add(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="print warnings, failures and errors only; what is said of exactness is in the store all the same",
+    )
 
 
 def _path(text: str) -> Path:

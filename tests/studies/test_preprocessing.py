@@ -313,7 +313,7 @@ def test_too_few_images_name_the_first_reason(photos, encoder, check):
 
     with (
         pytest.warns(UserWarning, match="None of the 40 images gave a vector"),
-        pytest.raises(InputError, match=r"0 of 40 images gave.* The first of 40 failures: p00: .*not these"),
+        pytest.raises(InputError, match=r"0 of 40 images gave.* The first of 40 failures: Image 'p00': .*not these"),
     ):
         check(photos, encoder, never, k=K)
 
