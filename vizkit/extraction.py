@@ -142,6 +142,8 @@ def embed(
             store = Cache(Path(cache or default_cache()), identity.fingerprint, machinery, {"card": words})
             stack.callback(store.close)  # also after Ctrl-C: what is done is kept
             provenance = {"fingerprint": identity.fingerprint, **machinery, "card": words, "seed": encoder.seed}
+            if images.unlisted:
+                provenance["folders that could not be listed"] = images.unlisted
             jobs.append(_Job(each, images, store, provenance, len(encoders)))
             jobs[-1].recall(hashed, progress)
         try:
@@ -300,6 +302,8 @@ def _compare(
         for result in results:
             result.provenance["exactness"] = unknown
         return
+    if progress:
+        tqdm.write(f"{encoder.name}: {len(some)} of them once more, exactly, to compare", file=sys.stderr)
     start = time.perf_counter()
     exact = embed(images.subset(some), encoder.exact(), layers=layers, cache=cache, progress=progress)
     for each, result in zip(encoders, results, strict=True):

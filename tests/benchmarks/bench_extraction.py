@@ -22,6 +22,7 @@ from photos import cost, write_photos
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small")
 SIZES = {"small": (500, 375), "large": (4000, 3000)}
 QUICK = Amounts(small=32, large=8, trial=16, large_trial=4, rounds=1, batches=(16, 32))
+SHORT = Amounts(small=128, large=24, trial=32, large_trial=8, rounds=3, batches=(8, 32))
 REAL = ("clothing10", "coco128_seg", "imagenet_sample")
 EXACT = 1e-4  # largest difference from plain torchvision that is still the same vector, relative to its norm
 
@@ -200,9 +201,10 @@ def print_costs(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round on a few photos: shows that it runs")
+    parser.add_argument("--short", action="store_true", help="fewer photos and batch sizes, about half of the time")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="names, with commas between them")
     arguments = parser.parse_args()
-    amounts = QUICK if arguments.quick else Amounts()
+    amounts = QUICK if arguments.quick else SHORT if arguments.short else Amounts()
     start = time.perf_counter()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {amounts.rounds} rounds in turn")
     with tempfile.TemporaryDirectory() as place:
