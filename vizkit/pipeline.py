@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Outcome = tuple[Missing, list[NDArray[np.float32]] | str]
 
 # What a batch's largest output may take: above some 30 MB glibc's allocator gives memory back to the system each time
-# and has it zeroed anew, page by page, which cost mobilenet_v2 half of its speed.
+# and has it zeroed anew, page by page, which cost mobilenet_v2 a third of its speed.
 _LARGEST_OUTPUT = 20e6
 _LEAST, _MOST = 4, 32  # fewer, and reading the weights of a large classifier costs more than the pages
 
@@ -145,7 +145,12 @@ def _cores_shared_by(n: int) -> "Generator[tuple[int, Callable[[], None]]]":
                 torch.set_num_threads(cores)
 
 
-def _in_turn(pool: ThreadPoolExecutor, work, batches, most: int) -> "Generator[list[Outcome]]":  # noqa: ANN001
+def _in_turn(
+    pool: ThreadPoolExecutor,
+    work: "Callable[[list[Missing]], list[Outcome]]",
+    batches: Iterator[list[Missing]],
+    most: int,
+) -> "Generator[list[Outcome]]":
     """Keep the pool busy with at most so many batches at once, and yield what is done."""
     running: set[Future[list[Outcome]]] = set()
     try:
