@@ -1,6 +1,6 @@
 """Extraction against what the machine can do and against what people use: python tests/benchmarks/bench_extraction.py
 
-README.md, beside this file, says what is compared and how. It takes about half an hour; --quick takes some minutes
+README.md, beside this file, says what is compared and how. It takes about an hour; --quick takes some minutes
 and shows only that everything runs. Leave the machine alone meanwhile: programs that share the cores slow a network on
 two threads more than two networks on one thread each.
 """
