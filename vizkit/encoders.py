@@ -66,8 +66,8 @@ class Encoder:
         a network by name, and where its parameters are for a module, which is never moved.
     precision
         "float32", or "half": 16-bit arithmetic by autocast, float16 on a GPU and bfloat16 on a CPU; the weights stay as
-        they are. On a CPU with bfloat16 units embedding ran 1.7 times as fast for resnet18 and 1.4 times for
-        mobilenet_v2 (tests/benchmarks); `embed` says how many nearest neighbors stay. Without such units it warns.
+        they are. On a CPU with bfloat16 units embedding ran 1.4 times as fast for mobilenet_v2
+        (tests/benchmarks); `embed` says how many nearest neighbors stay. Without such units it warns.
     seed
         Of the random weights.
 

@@ -1,7 +1,6 @@
 """Images through a network with all cores: every thread decodes a batch, then runs it on a twin of its own.
 
-On a CPU this beats a decoding thread beside a network that has all cores: two one-thread networks do more than one
-network with two threads, and nobody waits for anybody. Where the network cannot have twins, as on a GPU, the threads
+So no core waits for another, as a network on all cores waits for its slowest thread and for decoding. Where the network cannot have twins, as on a GPU, the threads
 take turns at it, and decode meanwhile.
 """
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     Outcome = tuple[Missing, list[NDArray[np.float32]] | str]
 
 # What a batch's largest output may take: above some 30 MB glibc's allocator gives memory back to the system each time
-# and has it zeroed anew, page by page, which cost mobilenet_v2 a third of its speed.
+# and has it zeroed anew, page by page.
 _LARGEST_OUTPUT = 20e6
 _LEAST, _MOST = 4, 32  # fewer, and reading the weights of a large classifier costs more than the pages
 
