@@ -1,7 +1,7 @@
 """Images through a network with all cores: every thread decodes a batch, then runs it on a twin of its own.
 
-So no core waits for another, as a network on all cores waits for its slowest thread and for decoding. Where the network cannot have twins, as on a GPU, the threads
-take turns at it, and decode meanwhile.
+So no core waits for another, as a network on all cores waits for its slowest thread and for decoding. Where the network
+cannot have twins, as on a GPU, the threads take turns at it, and decode meanwhile.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
