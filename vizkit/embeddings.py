@@ -10,6 +10,7 @@ import pandas as pd
 from .errors import InputError, MissingEncoderError, closest
 from .images import ImageSet
 from .results import read_result, write_result
+from .room import room
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,7 +244,13 @@ def _as_float32(vectors: Any) -> "NDArray[np.float32]":
         array = np.asarray(vectors)
         if array.dtype.kind in "biufO":
             with np.errstate(over="ignore"):
-                return np.asarray(array, np.float32, order="C")
+                if array.ndim != 2 or array.dtype.kind == "O" or array.dtype == np.float32:
+                    return np.asarray(array, np.float32, order="C")
+                wide = room(array.shape)  # vectors that lie on disk in another type may be larger than memory
+                step = max(1, 2**22 // max(1, array.shape[1]))
+                for start in range(0, len(array), step):
+                    wide[start : start + step] = array[start : start + step]
+                return wide
         found = str(array.dtype)
     except (TypeError, ValueError, RuntimeError) as error:  # a RuntimeError: a tensor on a GPU, or with gradients
         found = f"{type(vectors).__name__} ({error})"

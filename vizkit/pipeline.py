@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .allocator import kept_pages
 from .encoders import Encoder, encode_layers
 from .errors import ImageReadError
 from .images import ImageSet
@@ -106,7 +107,7 @@ def computed(
             found += [(missing, [layer[i] for layer in vectors]) for i, (missing, _) in enumerate(fine)]
         return found
 
-    with _cores_shared_by(len(crews)) as (cores, initializer):
+    with kept_pages(), _cores_shared_by(len(crews)) as (cores, initializer):
         threads = max(cores, 2)  # beside one network, one decodes at least
         with ThreadPoolExecutor(threads, initializer=initializer) as pool:
             yield from _in_turn(pool, work, batches, threads + 1)
