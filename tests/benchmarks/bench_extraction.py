@@ -205,14 +205,15 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS), help="names, with commas between them")
     arguments = parser.parse_args()
     amounts = QUICK if arguments.quick else SHORT if arguments.short else Amounts()
+    networks = arguments.networks.split(",")
     start = time.perf_counter()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {amounts.rounds} rounds in turn")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for size, pixels in SIZES.items():
-            write_photos(folder / size, amounts.small if size == "small" else amounts.large, pixels)
+            write_photos(folder / size, max(amounts.of(name, size) for name in networks), pixels)
         print_costs(folder)
-        found = [goal for network in arguments.networks.split(",") for goal in race(network, folder, amounts)]
+        found = [goal for network in networks for goal in race(network, folder, amounts)]
     print("\n! below the goal; ~ run once on a few photos, and slower there than those run in every round;")
     print("off by: largest difference from plain torchvision over a vector's norm; kept: nearest neighbors that stay")
     missed = [goal for goal in found if not goal.met]
