@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vizkit.errors import InputError
-from vizkit.figures import PALETTE, evidence_figure, gallery_figure, layout_figure
+from vizkit.figures import evidence_figure, gallery_figure, layout_figure
+from vizkit.figures.style import PALETTE
 from vizkit.widgets.bundle import bundle
 
 HOSTILE = "<img src=x onerror=alert(1)></script>"

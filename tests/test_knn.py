@@ -1,19 +1,16 @@
 """`neighbors` and the shared graph: against scikit-learn in double precision, and against planted answers."""
 
-import gc
-import weakref
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances, linear_kernel
 
 import vizkit as vk
 from vizkit.embeddings import Embeddings
 from vizkit.errors import InputError, MissingEncoderError
-from vizkit.knn import nearest_rows, neighbor_graph
+from vizkit.graph import neighbor_graph
 
 
 def embeddings_of(vectors, **columns):
@@ -178,9 +175,9 @@ def test_a_query_that_cannot_be_asked_says_why(random_set, ask, message):
 
 @pytest.mark.parametrize("k", [0, -3, 2.5, True, "5"])
 def test_k_must_be_a_count(random_set, k):
-    with pytest.raises(InputError, match="expected a whole number of neighbours, 1 or more"):
+    with pytest.raises(InputError, match="expected a whole number of neighbors, 1 or more"):
         vk.neighbors(random_set, 0, k=k)
-    with pytest.raises(InputError, match="expected a whole number of neighbours, 1 or more"):
+    with pytest.raises(InputError, match="expected a whole number of neighbors, 1 or more"):
         neighbor_graph(random_set, k)
 
 
@@ -189,14 +186,24 @@ def test_no_vectors_have_no_neighbors():
         vk.neighbors(embeddings_of(np.zeros((0, 4))), np.zeros(4))
 
 
-def test_an_unknown_metric_names_the_known_ones(random_set):
-    with pytest.raises(InputError, match=r"No metric 'dot'\. Choose 'cosine' or 'euclidean'"):
-        neighbor_graph(random_set, metric="dot")
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
+def test_neighbors_by_distance_and_by_inner_product_are_those_of_scikit_learn(random_set, metric):
+    wide = random_set.vectors.astype(np.float64)
+    truth = -euclidean_distances(wide) if metric == "euclidean" else linear_kernel(wide)
+    np.fill_diagonal(truth, -np.inf)
+    best = np.argsort(-truth, axis=1)[:, :5]
+    found = vk.neighbors(random_set, random_set.ids, k=5, metric=metric)
+    name, sign = ("distance", -1) if metric == "euclidean" else ("similarity", 1)
+    assert list(found.columns) == ["query", "rank", "id", name, "label", "size"]
+    assert found["id"].tolist() == [random_set.ids[row] for row in best.ravel()]
+    np.testing.assert_allclose(found[name], sign * np.take_along_axis(truth, best, 1).ravel(), rtol=1e-9)
+    assert (found.groupby("query")[name].diff().dropna() * sign <= 0).all()
 
 
-def test_distances_beyond_single_precision_are_refused_in_words():
-    with pytest.raises(InputError, match="Divide the vectors by a constant"):
-        neighbor_graph(embeddings_of(1e35 * np.eye(4)), 2, metric="euclidean")
+def test_a_copy_lies_at_distance_zero():
+    found = vk.neighbors(embeddings_of([[1, 2], [3, 4], [1, 2]]), 0, k=1, metric="euclidean")
+    assert found.loc[0, ["id", "distance"]].tolist() == ["image-002", 0.0]
+    assert not np.signbit(found.loc[0, "distance"])
 
 
 def test_graph_and_search_give_the_same_rows_and_scores(random_set):
@@ -206,35 +213,6 @@ def test_graph_and_search_give_the_same_rows_and_scores(random_set):
     assert [random_set.ids[row] for row in graph.indices.ravel()] == found["id"].tolist()
     np.testing.assert_array_equal(graph.similarities.ravel(), found["similarity"].to_numpy(np.float32))
     np.testing.assert_allclose(graph.distances, 1 - graph.similarities, atol=1e-7)
-
-
-def test_graph_is_computed_once_and_smaller_ones_are_slices_of_it(random_set, monkeypatch):
-    large = neighbor_graph(random_set, 40)
-    monkeypatch.setattr(type(nearest_rows(random_set)), "search", None)  # a second search would fail
-    small = neighbor_graph(random_set, 7)
-    assert np.shares_memory(small.indices, large.indices)
-    np.testing.assert_array_equal(small.indices, large.indices[:, :7])
-
-
-def test_a_larger_graph_begins_with_the_smaller_one(random_set):
-    small, large = neighbor_graph(random_set, 5), neighbor_graph(random_set, 60)
-    np.testing.assert_array_equal(large.indices[:, :5], small.indices)
-    assert neighbor_graph(random_set, 1000).k == 199
-
-
-def test_nobody_can_write_into_the_shared_graph(random_set):
-    with pytest.raises(ValueError, match="read-only"):
-        neighbor_graph(random_set).indices[0, 0] = 3
-
-
-def test_the_graph_goes_with_its_embeddings(random_set):
-    mine = embeddings_of(np.eye(5))
-    graph = weakref.ref(neighbor_graph(mine, 2).indices.base)
-    gone = weakref.ref(mine)
-    del mine
-    gc.collect()
-    assert gone() is None
-    assert graph() is None
 
 
 def test_neighbors_of_real_photos_equal_brute_force(shared):

@@ -1,10 +1,13 @@
 """Maps: reproducible, honest about what they keep, and never a traceback from inside UMAP."""
 
 import hashlib
+import signal
 import subprocess
 import sys
 import warnings
+from collections import deque
 
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,10 +16,12 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 import vizkit as vk
+from vizkit.alignment import drift, turned
 from vizkit.embeddings import Embeddings
 from vizkit.errors import InputError
-from vizkit.knn import neighbor_graph
-from vizkit.projection import share_kept
+from vizkit.faithfulness import share_kept
+from vizkit.graph import neighbor_graph
+from vizkit.projection import as_layout, unfolding
 
 
 def embeddings_of(vectors, **columns):
@@ -63,8 +68,12 @@ def test_layout_has_a_place_and_a_share_for_every_vector(digits, layout):
 
 
 def test_layout_says_how_it_was_made_and_what_chance_is(layout):
-    made = {name: layout.provenance[name] for name in ("method", "n_neighbors", "min_dist", "metric", "seed", "k")}
-    assert made == {"method": "umap", "n_neighbors": 15, "min_dist": 0.1, "metric": "cosine", "seed": 0, "k": 15}
+    made = {name: value for name, value in layout.provenance.items() if name not in ("versions", "epochs")}
+    assert made == {
+        "method": "umap", "n_neighbors": 15, "min_dist": 0.1, "metric": "cosine", "densmap": False, "seed": 0, "k": 15,
+        "stopped": None, "start": "PCA", "aligned_to": None,
+    }  # fmt: skip
+    assert layout.provenance["epochs"] >= 100
     assert "umap-learn" in layout.provenance["versions"]
     assert layout.chance == pytest.approx(15 / 599)
     for text in (repr(layout), layout._repr_html_()):
@@ -111,28 +120,6 @@ def test_kept_of_umap_is_the_share_that_scikit_learn_counts(digits, layout):
     expected = kept_by_scikit_learn(digits.vectors, layout.xy, 15, "cosine")
     assert layout.kept.mean() == pytest.approx(expected.mean(), abs=1e-3)
     assert layout.kept.mean() > 0.4
-
-
-def test_a_shuffled_map_keeps_what_chance_keeps(digits, layout):
-    shuffled = layout.xy[np.random.default_rng(0).permutation(600)]
-    assert share_kept(digits, shuffled).mean() == pytest.approx(layout.chance, abs=0.005)
-    assert share_kept(digits, layout.xy) == pytest.approx(layout.kept)
-
-
-def test_a_map_that_is_the_truth_keeps_everything():
-    vectors = np.random.default_rng(0).standard_normal((80, 2)).astype(np.float32)
-    assert (share_kept(embeddings_of(vectors), 5 * vectors + 3, 7, metric="euclidean") == 1).all()
-
-
-def test_neighbors_that_are_equally_near_count_as_kept():
-    # 30 copies each of two vectors: any copy is as true a neighbour as any other.
-    vectors = np.repeat(np.eye(2, 5), 30, axis=0)
-    rng = np.random.default_rng(0)
-    xy = np.repeat([[0.0, 0.0], [9.0, 9.0]], 30, axis=0) + rng.random((60, 2))
-    assert (share_kept(embeddings_of(vectors), xy, 6) == 1).all()
-    swapped = xy.copy()
-    swapped[0] = [9.5, 9.5]  # one lies among the others
-    assert share_kept(embeddings_of(vectors), swapped, 6)[0] == 0
 
 
 def test_umap_on_our_graph_keeps_as_much_as_umap_alone(digits, layout):
@@ -209,8 +196,6 @@ def test_equal_vectors_share_one_place_and_say_that_no_umap_ran():
 
 
 def test_umap_leaves_the_shared_graph_and_the_threads_as_they_were(digits, layout):
-    import numba
-
     graph = neighbor_graph(digits, 15)
     before = graph.indices.copy(), graph.similarities.copy(), numba.get_num_threads()
     vk.project(digits, n_neighbors=5)
@@ -245,12 +230,17 @@ def test_parameters_reach_the_map():
         ({"seed": None}, "seed is None.*Every map has a seed"),
         ({"seed": -1}, "seed is -1"),
         ({"metric": "cosinus"}, "No metric 'cosinus'; choose 'cosine' or 'euclidean'.*Closest: 'cosine'"),
+        ({"metric": "inner_product"}, "an inner product is none.*Use metric='cosine' or metric='euclidean'"),
         ({"method": "tsne"}, "No method 'tsne'; choose 'umap' or 'pca'"),
+        ({"densmap": 1}, "densmap is 1; expected True or False"),
+        ({"align_to": np.zeros((5, 2))}, "align_to is a ndarray; expected a Layout"),
     ],
 )
 def test_a_wrong_argument_says_what_is_right(arguments, message):
     with pytest.raises(InputError, match=message):
         vk.project(embeddings_of(np.eye(5)), **arguments)
+    with pytest.raises(InputError, match=message):
+        next(unfolding(embeddings_of(np.eye(5)), **arguments))
 
 
 def test_no_vectors_have_no_map():
@@ -258,13 +248,195 @@ def test_no_vectors_have_no_map():
         vk.project(embeddings_of(np.zeros((0, 4))))
 
 
-@pytest.mark.parametrize("xy", [np.zeros((4, 2)), np.zeros((5, 3)), np.full((5, 2), np.nan)])
-def test_a_map_of_something_else_is_refused(xy):
-    with pytest.raises(InputError, match=r"expected \(5, 2\) finite positions"):
-        share_kept(embeddings_of(np.eye(5)), xy)
-
-
 def test_own_columns_called_x_or_kept_stay_beside_ours():
     layout = vk.project(embeddings_of(np.eye(4), x=list("abcd"), kept=[1, 2, 3, 4]), method="pca")
     assert list(layout.frame.columns) == ["x", "y", "kept", "x_", "kept_"]
     assert layout.frame["x_"].tolist() == list("abcd")
+
+
+def test_the_last_frame_is_the_map(digits, layout):
+    frames = list(unfolding(digits))
+    assert frames[-1].xy.tobytes() == layout.xy.tobytes()
+    assert [frames[0].done, frames[-1].done] == [0, 1]
+    done = [frame.done for frame in frames]
+    assert done == sorted(set(done))
+    assert all(frame.xy.shape == (600, 2) and np.isfinite(frame.xy).all() for frame in frames)
+    same = as_layout(digits, frames[-1].xy)
+    np.testing.assert_array_equal(same.kept, layout.kept)
+    pd.testing.assert_frame_equal(same.frame, layout.frame)
+    assert same.provenance == layout.provenance
+
+
+def test_the_first_frame_is_pca_and_no_frame_changes_afterwards(digits):
+    frames = unfolding(digits)
+    first = next(frames)
+    pca = vk.project(digits, method="pca").xy
+    np.testing.assert_allclose(first.xy, pca / np.abs(pca).max() * 10, rtol=1e-5)
+    before = first.xy.copy()
+    later = next(frames)
+    np.testing.assert_array_equal(first.xy, before)
+    assert not np.array_equal(later.xy, before)
+    before = later.xy.copy()
+    final = deque(frames, maxlen=1).pop()
+    np.testing.assert_array_equal(later.xy, before)
+    assert not np.array_equal(final.xy, before)
+
+
+@pytest.mark.parametrize("arguments", [{"method": "pca"}, {"method": "pca", "align_to": True}])
+def test_pca_unfolds_at_once(digits, layout, arguments):
+    arguments = {name: layout if name == "align_to" else value for name, value in arguments.items()}
+    frames = list(unfolding(digits, **arguments))
+    assert [frame.done for frame in frames] == [0, 1]
+    np.testing.assert_array_equal(frames[1].xy, vk.project(digits, **arguments).xy)
+
+
+def test_a_frame_on_the_way_becomes_a_layout_that_says_so(digits):
+    frames = unfolding(digits, seed=4)
+    frame = next(frames)
+    stopped = as_layout(digits, frame.xy, seed=4, stopped=0.43)
+    assert stopped.provenance["stopped"] == 0.43
+    assert "UMAP, seed 4, stopped at 43%: 600 points" in stopped.summary
+    np.testing.assert_allclose(stopped.kept, share_kept(digits, frame.xy))
+    with pytest.raises(InputError, match=r"expected \(600, 2\)"):
+        as_layout(digits, frame.xy[1:])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm that interrupts")
+def test_ctrl_c_loses_nothing_but_the_map(monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((1000, 8))
+    mine = embeddings_of(vectors)
+    whole, threads = vk.project(mine, seed=1), numba.get_num_threads()
+    monkeypatch.setattr("vizkit.nearest.NearestRows.graph", None)  # a second graph would fail
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            [vk.project(mine, seed=seed) for seed in range(100)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert numba.get_num_threads() == threads
+    again = vk.project(mine, seed=1)
+    assert again.xy.tobytes() == whole.xy.tobytes()
+    np.testing.assert_array_equal(again.kept, whole.kept)
+
+
+def widths(xy, groups):
+    """How wide each group lies: the median distance from its middle."""
+    return np.array([np.median(np.linalg.norm(xy[groups == g] - xy[groups == g].mean(axis=0), axis=1)) for g in (0, 1)])
+
+
+def test_densmap_draws_a_wide_group_wide():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 150)
+    vectors = rng.standard_normal((300, 10)) * np.where(groups, 3, 0.3)[:, None] + 50 * groups[:, None]
+    mine = embeddings_of(vectors)
+    ratio = {}
+    for densmap in (False, True):
+        layout = vk.project(mine, metric="euclidean", densmap=densmap)
+        narrow, wide = widths(layout.xy, groups)
+        ratio[densmap] = wide / narrow
+        assert layout.provenance["densmap"] is densmap
+        assert ("densities as in truth (densMAP)" in layout.summary) is densmap
+    assert ratio[False] < 1.3
+    assert ratio[True] > 2
+
+
+def another_layer(vectors, seed=3):
+    """The same images as another layer might see them: mixed, and cut off at zero."""
+    rng = np.random.default_rng(seed)
+    d = vectors.shape[1]
+    return np.maximum(0, vectors @ rng.standard_normal((d, 2 * d)) / np.sqrt(d))
+
+
+def test_an_aligned_map_drifts_at_most_a_quarter_as_far_and_is_as_faithful(digits, layout):
+    second = embeddings_of(another_layer(digits.vectors))
+    fresh = vk.project(second, seed=1)
+    aligned = vk.project(second, seed=1, align_to=layout)
+    assert drift(layout.xy, aligned.xy) < drift(layout.xy, fresh.xy) / 4
+    assert aligned.kept.mean() > fresh.kept.mean() - 0.01
+    # Turned already: no further turn brings it nearer.
+    np.testing.assert_allclose(turned(aligned.xy, layout.xy), aligned.xy, atol=1e-3)
+    assert aligned.provenance["epochs"] <= fresh.provenance["epochs"] / 2
+    assert aligned.provenance["start"] == "another map"
+    assert aligned.provenance["aligned_to"]["summary"] == layout.summary
+    assert aligned.provenance["aligned_to"]["sha256"] == hashlib.sha256(layout.xy.tobytes()).hexdigest()
+    assert "UMAP, seed 1, aligned to another map: 600 points" in aligned.summary
+    frames = list(unfolding(second, seed=1, align_to=layout))
+    np.testing.assert_allclose(frames[0].xy, layout.xy, atol=1e-4)
+    assert frames[-1].xy.tobytes() == aligned.xy.tobytes()
+    made = as_layout(second, frames[-1].xy, seed=1, align_to=layout)
+    assert made.provenance == aligned.provenance
+
+
+def test_points_are_aligned_by_id_not_by_row(digits, layout):
+    order = np.random.default_rng(0).permutation(600)
+    mixed = Embeddings(digits.vectors[order], digits.frame.iloc[order])
+    aligned = vk.project(mixed, align_to=layout)
+    assert aligned.ids == mixed.ids
+    assert drift(layout.xy[order], aligned.xy) < 0.05
+
+
+def test_a_map_can_be_aligned_to_pca_and_pca_to_a_map(digits, layout):
+    pca = vk.project(digits, method="pca")
+    on_pca = vk.project(digits, align_to=pca)
+    assert on_pca.provenance["epochs"] == layout.provenance["epochs"]  # PCA is no arrangement that epochs are saved by
+    assert on_pca.kept.mean() > layout.kept.mean() - 0.02
+    turned_pca = vk.project(digits, method="pca", align_to=layout)
+    np.testing.assert_allclose(turned_pca.xy, turned(pca.xy, layout.xy), rtol=1e-4, atol=1e-4)
+
+
+def test_a_map_of_other_images_is_nothing_to_align_to(digits, layout):
+    part = Embeddings(digits.vectors[:400], digits.frame.iloc[:400])
+    with pytest.raises(InputError, match="align_to has 600 points, 400 of them among these 400 images; expected"):
+        vk.project(part, align_to=layout)
+    renamed = Embeddings(digits.vectors, digits.frame.set_axis([f"other {i}" for i in range(600)]))
+    with pytest.raises(InputError, match="align_to has 600 points, 0 of them among these 600 images"):
+        vk.project(renamed, align_to=layout)
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_sets_have_an_aligned_layout_and_one_with_densities(name):
+    mine = embeddings_of(DEGENERATE[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = vk.project(mine, densmap=True)
+        layouts = [first, vk.project(mine, align_to=first), vk.project(mine, align_to=vk.project(mine, method="pca"))]
+    for layout in layouts:
+        assert layout.xy.shape == (len(mine), 2)
+        assert np.isfinite(layout.xy).all()
+        assert layout.summary
+
+
+def test_lines_lead_from_a_point_to_its_true_neighbors(digits, layout):
+    row = 17
+    drawn = layout.figure(neighbors_of=digits.ids[row]).data
+    by_name = {trace.name: trace for trace in drawn if trace.mode == "lines"}
+    ends = {}
+    for name, trace in by_name.items():
+        path = np.c_[trace.x, trace.y].reshape(-1, 3, 2)
+        np.testing.assert_array_equal(path[:, 0], np.repeat(layout.xy[row][None], len(path), axis=0))
+        ends[name] = {tuple(end) for end in path[:, 1]}
+    true = NearestNeighbors(n_neighbors=15, metric="cosine").fit(digits.vectors)
+    others = true.kneighbors(return_distance=False)[row]
+    assert ends["true neighbor, kept"] | ends["true neighbor, missing"] == {tuple(xy) for xy in layout.xy[others]}
+    near = NearestNeighbors(n_neighbors=15).fit(layout.xy).kneighbors(return_distance=False)[row]
+    assert ends["true neighbor, kept"] == {tuple(xy) for xy in layout.xy[np.intersect1d(near, others)]}
+    assert all(trace.hoverinfo == "skip" for trace in by_name.values())
+    hovered = [trace for trace in drawn if trace.hovertemplate]
+    assert sum(len(trace.text) for trace in hovered) == 600
+    with pytest.raises(InputError, match="No image has the id 'nobody' here"):
+        layout.figure(neighbors_of="nobody")
+
+
+def test_a_layout_checks_itself(digits, layout):
+    whole = layout.check(sample=None)
+    assert whole.kept == pytest.approx(layout.kept.mean(), abs=1e-6)
+    some = layout.check(digits.ids[3])
+    np.testing.assert_allclose(some.frame["kept"], layout.kept[3:4])
+    assert layout.embeddings is digits
+    assert len(vk.project(embeddings_of(np.eye(1))).check()) == 1

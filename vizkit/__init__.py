@@ -13,11 +13,15 @@ _HOME = {
     "Embeddings": "embeddings",
     "embed": "extraction",
     "neighbors": "knn",
+    "neighbor_graph": "graph",
     "project": "projection",
+    "compare_maps": "map_comparison",
+    "place": "placing",
     "explain": "saliency",
     "explain_pair": "saliency",
     "check_preprocess": "studies.preprocessing",
     "explore": "widgets.explorer",
+    "tune_map": "widgets.map_panel",
     "VizkitError": "errors",
 }
 

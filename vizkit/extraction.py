@@ -25,6 +25,7 @@ from .progress import progress_bar
 from .room import room
 from .sources import path_text
 from .store import Cache, Missing, default_cache, versions
+from .umap_layout import warm_up_behind
 
 # Raised when vizkit comes to compute other vectors from the same network: what an earlier one stored is then not used.
 _RECIPE = 3
@@ -152,6 +153,7 @@ def embed(
             unknown = set().union(*(job.open.keys() | job.failures.keys() for job in jobs))
             stop.add_note(f"{len(images) - len(unknown):,} of {len(images):,} images are stored.")
             raise
+    warm_up_behind()  # the map is what most ask for next
     results = [job.result(batch_size) for job in jobs]
     if reduced or encoder.precision != "float32":
         _compare(results, encoders, layers, cache, progress)

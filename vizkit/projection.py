@@ -1,96 +1,55 @@
-"""Vectors to a map: `project`, and the `Layout` that says of every point how far the map can be believed there."""
+"""Vectors to a map: `project`, and the same as it comes about, `unfolding`."""
 
-import html
-import sys
-import warnings
+import hashlib
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
+from . import umap_layout
+from .alignment import turned
 from .embeddings import Embeddings, require_embeddings
 from .errors import InputError, closest
-from .figures import layout_figure
-from .knn import Graph, beside, nearest_rows, neighbor_graph
-from .nearest import METRICS, Metric
+from .faithfulness import share_kept
+from .graph import neighbor_graph
+from .knn import beside
+from .layout import Layout
+from .nearest import Metric
 from .store import versions
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     from numpy.typing import NDArray
 
 METHODS = ("umap", "pca")
+DISTANCES = ("cosine", "euclidean")  # metrics that a map can be made of
+
+# A map that starts from another's positions has its large moves behind it: measured on digits (1,797) and on generated
+# vectors (5,000), a third of the epochs at a quarter of the step kept as many neighbours as a fit of its own.
+_RESUMED_PART = 3
+_RESUMED_STEP = 0.25
+_FRAME_SECONDS = 0.1
+
+_starts: "WeakKeyDictionary[Embeddings, NDArray[np.float32]]" = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Layout:
-    """A map of points, one a vector.
+class Frame(NamedTuple):
+    """A map on its way.
 
     Attributes
     ----------
     xy
-        (n, 2) float32. Axes have no unit; only which points are near means anything.
-    kept
-        (n,) float32 in [0, 1]: the share of a point's `k` true nearest neighbours, over all dimensions, that are among
-        its k nearest on the map. A neighbour on the map that is as near in truth as the k-th counts as kept.
-    frame
-        One row a point: index "id", columns x, y, kept and the columns of the embeddings (a name that is taken gets a
-        "_").
-    provenance
-        method, n_neighbors, min_dist, metric and seed as they were used, `k`, and the versions of the libraries.
+        (n, 2) float32, finite: a copy.
+    done
+        From 0, where UMAP starts, to 1, the map.
     """
 
     xy: "NDArray[np.float32]"
-    kept: "NDArray[np.float32]"
-    frame: pd.DataFrame
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids, in the order of the points."""
-        return list(self.frame.index)
-
-    @property
-    def k(self) -> int:
-        """Of how many true neighbours `kept` is a share: n_neighbors, or all others where there are fewer."""
-        return self.provenance["k"]
-
-    @property
-    def chance(self) -> float:
-        """The share of true neighbours that a shuffled map would keep: k / (n - 1)."""
-        return self.k / (len(self) - 1) if len(self) > 1 else 1.0
-
-    @property
-    def summary(self) -> str:
-        """One sentence: how the map was made, and how much of the neighbourhoods it keeps, beside chance."""
-        made = {"umap": f"UMAP, seed {self.provenance['seed']}", "pca": "PCA"}[self.provenance["method"]]
-        points = f"{len(self)} point{'s' if len(self) != 1 else ''}"
-        if self.k == 0:
-            return f"{made}: {points}."
-        return (
-            f"{made}: {points}; of the {self.k} nearest neighbours ({self.provenance['metric']}) the map keeps "
-            f"{self.kept.mean():.0%} (chance {self.chance:.1%})."
-        )
-
-    def figure(self, color: str | None = None) -> "go.Figure":
-        """Return the map as a plain plotly figure (WebGL; hover shows id and columns).
-
-        Parameters
-        ----------
-        color
-            A column of `frame`; by default the label where there is one, else `kept`.
-        """
-        return layout_figure(self.frame, self.summary, color)
-
-    def __len__(self) -> int:
-        return len(self.xy)
-
-    def __repr__(self) -> str:
-        return f"<Layout: {self.summary}>"
-
-    def _repr_html_(self) -> str:
-        return f"<p><b>Layout.</b> {html.escape(self.summary)}</p>"
+    done: float
 
 
 def project(
@@ -99,13 +58,16 @@ def project(
     n_neighbors: int = 15,
     min_dist: float = 0.1,
     metric: Metric = "cosine",
+    densmap: bool = False,
     seed: int = 0,
     method: Literal["umap", "pca"] = "umap",
+    align_to: Layout | None = None,
 ) -> Layout:
     """Place every vector on a plane, near what it is near to.
 
     The same vectors, arguments, seed, library versions and processor give the same bytes. The first UMAP in a process
-    waits for its kernels to compile (seconds; on a fresh install up to a minute).
+    waits for its import, on a fresh install also for its kernels to compile (up to a minute, once); in a notebook
+    `embed` starts both ahead. Ctrl-C stops it between two epochs; the neighbour graph is kept for the next.
 
     Parameters
     ----------
@@ -118,16 +80,22 @@ def project(
         How close UMAP may pack points, in [0, 1] units of the map.
     metric
         "cosine" or "euclidean": what near means, for UMAP and for `kept`.
+    densmap
+        Whether groups that are wide in truth are wide on the map (densMAP). Costs a little faithfulness and half the
+        time again.
     seed
         Seed of UMAP, 0 to 2^32 - 1. PCA has no random choice.
     method
         "umap", on the exact neighbour graph that `neighbors` shares, starting from PCA; or "pca" alone: at once, but it
         keeps few neighbourhoods.
+    align_to
+        A layout of the same images, of another layer, encoder or seed: UMAP starts from its positions, takes fewer
+        epochs, and the map is turned onto it, so that the two can be compared by eye.
 
     Returns
     -------
     Layout
-        Where all vectors are equal, all points are at the origin. Up to three points, and equal ones, are placed by PCA
+        Where all vectors are equal, all points are in one place. Up to three points, and equal ones, are placed by PCA
         whatever the method, and `provenance` says so.
 
     Raises
@@ -139,35 +107,198 @@ def project(
     ----------
     McInnes, Healy and Melville, UMAP: Uniform Manifold Approximation and Projection, arXiv:1802.03426.
     """
-    require_embeddings(embeddings, "A map is made of")
-    _check(embeddings, n_neighbors, min_dist, seed)
-    _choose("metric", metric, METRICS)
-    _choose("method", method, METHODS)
-    n = len(embeddings.vectors)
-    start = _pca(embeddings.vectors)
-    # Up to three points there is nothing for UMAP to weigh: every neighbourhood is everything.
-    if method == "pca" or n <= 3 or not start.any():
-        method, xy = "pca", start
-    else:
-        graph = neighbor_graph(embeddings, n_neighbors + 1, metric=metric)  # as many as `kept` asks for: computed once
-        xy = _umap(graph, start, n_neighbors=min(n_neighbors, n - 1), min_dist=min_dist, seed=seed)
-    kept = share_kept(embeddings, xy, n_neighbors, metric=metric)
-    frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "kept": kept}, index=embeddings.frame.index)
-    provenance = {
-        "method": method,
-        "n_neighbors": int(n_neighbors),
-        "min_dist": float(min_dist),
-        "metric": metric,
-        "seed": int(seed),
-        "k": min(int(n_neighbors), n - 1),
-        "versions": versions("vizkit", "umap-learn", "scikit-learn", "numba", "numpy"),
-    }
-    return Layout(xy, kept, beside(frame, embeddings.frame), provenance)
+    from tqdm.auto import tqdm
+
+    plan = _Plan(embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to)
+    if plan.epochs and not umap_layout.is_warm():
+        with tqdm(desc="UMAP loads; where it is new, it compiles first", bar_format="{desc}", leave=False):
+            umap_layout.warm_up()
+    moves = tqdm(plan.moves(), total=plan.epochs, desc="map", unit="epoch", delay=2, leave=False)
+    (xy,) = deque(moves, maxlen=1) or (plan.start,)
+    return plan.layout(plan.shown(xy))
 
 
-def _check(embeddings: Embeddings, n_neighbors: int, min_dist: float, seed: int) -> None:
-    if len(embeddings.vectors) == 0:
-        raise InputError("There are no vectors to project; embeddings.failures lists what failed.")
+def unfolding(
+    embeddings: Embeddings,
+    *,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    metric: Metric = "cosine",
+    densmap: bool = False,
+    seed: int = 0,
+    method: Literal["umap", "pca"] = "umap",
+    align_to: Layout | None = None,
+) -> Generator[Frame, None, None]:
+    """Return the map as it comes about: where UMAP starts, at once; then it moves; last, what `project` gives.
+
+    Parameters
+    ----------
+    embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to
+        As of `project`. They are checked when the first frame is asked for.
+
+    Yields
+    ------
+    Frame
+        First `done` is 0: PCA, or the positions of `align_to`. Then at most one frame an epoch and about ten a second;
+        how many they are depends on the machine, the last one's bytes do not. Last `done` is 1. Closing the iterator
+        stops the work; nothing but the map is lost.
+
+    Raises
+    ------
+    InputError
+        As `project`.
+    """
+    plan = _Plan(embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to)
+    yield Frame(plan.shown(plan.start), 0.0)
+    xy, shown = plan.start, time.monotonic()
+    for epoch, xy in enumerate(plan.moves(), 1):
+        if epoch < plan.epochs and time.monotonic() - shown > _FRAME_SECONDS:
+            yield Frame(plan.shown(xy), epoch / plan.epochs)
+            shown = time.monotonic()
+    yield Frame(plan.shown(xy), 1.0)
+
+
+def as_layout(
+    embeddings: Embeddings,
+    xy: "NDArray[np.float32]",
+    *,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    metric: Metric = "cosine",
+    densmap: bool = False,
+    seed: int = 0,
+    method: Literal["umap", "pca"] = "umap",
+    align_to: Layout | None = None,
+    stopped: float | None = None,
+) -> Layout:
+    """Return the layout of a frame of `unfolding`: of the last one, what `project` would return.
+
+    Parameters
+    ----------
+    embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to
+        What the frames were made with.
+    xy
+        (n, 2), finite: the frame's positions.
+    stopped
+        The frame's `done` where it was not the last: the layout says so.
+
+    Raises
+    ------
+    InputError
+        As `project`, or `xy` does not fit the embeddings.
+    """
+    plan = _Plan(embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to)
+    return plan.layout(np.asarray(xy, np.float32), stopped)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What a map is to be made of and how, checked; `start` and `epochs` follow from it."""
+
+    embeddings: Embeddings
+    n_neighbors: int
+    min_dist: float
+    metric: Metric
+    densmap: bool
+    seed: int
+    method: str
+    align_to: Layout | None
+    onto: "NDArray[np.float32] | None" = field(init=False)
+    start: "NDArray[np.float32]" = field(init=False)
+    epochs: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        require_embeddings(self.embeddings, "A map is made of")
+        if len(self.embeddings.vectors) == 0:
+            raise InputError("There are no vectors to project; embeddings.failures lists what failed.")
+        _check_numbers(self.n_neighbors, self.min_dist, self.seed)
+        if not isinstance(self.densmap, bool | np.bool_):
+            raise InputError(f"densmap is {self.densmap!r}; expected True or False.")
+        if self.metric == "inner_product":
+            raise InputError(
+                "A map is made of distances, and an inner product is none: a vector need not be nearest to itself. "
+                "Use metric='cosine' or metric='euclidean'."
+            )
+        _choose("metric", self.metric, DISTANCES)
+        _choose("method", self.method, METHODS)
+        onto = None if self.align_to is None else _positions(self.align_to, self.embeddings)
+        object.__setattr__(self, "onto", onto)
+        pca = _pca_of(self.embeddings)
+        # Up to three points there is nothing for UMAP to weigh: every neighbourhood is everything.
+        still = self.method == "pca" or len(pca) <= 3 or not pca.any()
+        object.__setattr__(self, "epochs", 0 if still else self._count_epochs())
+        object.__setattr__(self, "start", pca if still else self._first_positions(pca))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether UMAP starts from a map that UMAP made, so that little is left to move."""
+        return self.align_to is not None and self.align_to.provenance["method"] == "umap"
+
+    def moves(self) -> "Iterator[NDArray[np.float32]]":
+        """Yield the same array after every epoch; nothing where UMAP does not run."""
+        if not self.epochs:
+            return
+        n = len(self.start)
+        graph = neighbor_graph(self.embeddings, self.n_neighbors + 1, metric=self.metric)  # as many as `kept` asks for
+        first = graph.first(min(self.n_neighbors, n - 1) - 1)
+        start = self.start
+        if not self.resumes:  # as UMAP's own init="pca" does, which sets points apart that lie on a line
+            start = start + np.random.default_rng(self.seed).normal(scale=1e-4, size=start.shape)
+        yield from umap_layout.unfold(
+            first.indices,
+            first.distances,
+            start.astype(np.float32),
+            min_dist=float(self.min_dist),
+            epochs=self.epochs,
+            seed=int(self.seed),
+            densmap=bool(self.densmap),
+            boxed=not self.resumes,
+            step=_RESUMED_STEP if self.resumes else 1.0,
+        )
+
+    def shown(self, xy: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Return a copy of the positions, turned onto the map to align to."""
+        return np.array(xy) if self.onto is None else turned(xy, self.onto)
+
+    def layout(self, xy: "NDArray[np.float32]", stopped: float | None = None) -> Layout:
+        """Return positions as a layout."""
+        table = self.embeddings.frame
+        kept = share_kept(self.embeddings, xy, self.n_neighbors, metric=self.metric)
+        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "kept": kept}, index=table.index)
+        other = self.align_to
+        provenance = {
+            "method": "umap" if self.epochs else "pca",
+            "n_neighbors": int(self.n_neighbors),
+            "min_dist": float(self.min_dist),
+            "metric": self.metric,
+            "densmap": bool(self.densmap and self.epochs),
+            "seed": int(self.seed),
+            "k": min(int(self.n_neighbors), len(xy) - 1),
+            "epochs": self.epochs,
+            "stopped": stopped,
+            "start": "PCA" if other is None or not self.epochs else "another map",
+            "aligned_to": other
+            and {"summary": other.summary, "sha256": hashlib.sha256(other.xy.tobytes()).hexdigest()},
+            "versions": versions("vizkit", "umap-learn", "scikit-learn", "numba", "numpy"),
+        }
+        return Layout(xy, kept, beside(frame, table), provenance, self.embeddings)
+
+    def _count_epochs(self) -> int:
+        """Return as many epochs as umap.UMAP takes by default, or a part of them."""
+        epochs = (500 if len(self.embeddings) <= 10_000 else 200) + (200 if self.densmap else 0)
+        return epochs // _RESUMED_PART if self.resumes else epochs
+
+    def _first_positions(self, pca: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Return where UMAP starts, (n, 2): on a map of UMAP's as it is, else at UMAP's size."""
+        if self.onto is not None and self.resumes:
+            return self.onto
+        start = pca if self.onto is None else self.onto - self.onto.mean(axis=0)
+        if not start.any():
+            start = pca
+        return start / np.abs(start).max() * 10
+
+
+def _check_numbers(n_neighbors: int, min_dist: float, seed: int) -> None:
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int | np.integer) or n_neighbors < 2:
         raise InputError(f"n_neighbors is {n_neighbors!r}; expected a whole number, 2 or more.")
     if isinstance(min_dist, bool) or not isinstance(min_dist, int | float | np.number) or not 0 <= min_dist <= 1:
@@ -179,6 +310,28 @@ def _check(embeddings: Embeddings, n_neighbors: int, min_dist: float, seed: int)
 def _choose(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InputError(f"No {name} {value!r}; choose {' or '.join(map(repr, known))}.{closest(str(value), known)}")
+
+
+def _positions(layout: Layout, embeddings: Embeddings) -> "NDArray[np.float32]":
+    """Return where another layout has these images, (n, 2), in the order of the embeddings."""
+    if not isinstance(layout, Layout):
+        raise InputError(f"align_to is a {type(layout).__name__}; expected a Layout, as `project` returns.")
+    rows = layout.frame.index.get_indexer(embeddings.frame.index)
+    if len(layout) != len(embeddings) or (rows < 0).any():
+        raise InputError(
+            f"align_to has {len(layout)} points, {(rows >= 0).sum()} of them among these {len(embeddings)} images; "
+            "expected a layout of the same images. Make both maps from vectors of the same images."
+        )
+    return layout.xy[rows]
+
+
+def _pca_of(embeddings: Embeddings) -> "NDArray[np.float32]":
+    """Return the PCA of embeddings, computed once for as long as they live."""
+    if embeddings not in _starts:
+        xy = _pca(embeddings.vectors)
+        xy.flags.writeable = False
+        _starts[embeddings] = xy
+    return _starts[embeddings]
 
 
 def _pca(vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
@@ -200,107 +353,3 @@ def _pca(vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
     room = int(np.finfo(np.float32).maxexp - np.frexp(np.abs(found).max())[1])  # values near float32's end stay scaled
     xy[:, :columns] = np.ldexp(found, min(exponent, room))
     return xy
-
-
-def _umap(
-    graph: Graph, start: "NDArray[np.float32]", *, n_neighbors: int, min_dist: float, seed: int
-) -> "NDArray[np.float32]":
-    """Return UMAP's layout (n, 2) of a neighbour graph, from a start (n, 2)."""
-    from tqdm.auto import tqdm
-
-    cold = "umap" not in sys.modules
-    with (
-        tqdm(desc="UMAP compiles, once a session", bar_format="{desc}", leave=False, disable=not cold),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
-        # That `transform` is unavailable concerns nobody: the map is all that leaves this function.
-        warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
-        import numba
-        import umap
-
-        # UMAP counts a point as its own first neighbour, wants exactly n_neighbors columns, and changes the arrays.
-        own = np.arange(len(start), dtype=np.int32)[:, None]
-        indices = np.hstack([own, graph.indices[:, : n_neighbors - 1]])
-        distances = np.hstack([np.zeros_like(own, np.float32), graph.distances[:, : n_neighbors - 1]])
-        noise = np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)  # as UMAP's own init="pca" adds
-        init = (start / np.abs(start).max() * 10 + noise).astype(np.float32)
-        reducer = umap.UMAP(
-            n_neighbors=n_neighbors,
-            min_dist=min_dist,
-            # The distances come with the graph: of the metric and the data below only the number of points is used.
-            metric="euclidean",
-            precomputed_knn=(indices, distances),
-            init=init,
-            random_state=seed,
-            n_jobs=1,  # what a seed means to UMAP; said, it does not warn
-            tqdm_kwds={"desc": "map", "unit": "epoch", "disable": False, "delay": 2, "leave": False},
-        )
-        threads = numba.get_num_threads()
-        try:
-            return np.asarray(reducer.fit_transform(init), np.float32)
-        finally:
-            numba.set_num_threads(threads)  # UMAP does not put it back when it is interrupted
-
-
-def share_kept(
-    embeddings: Embeddings, xy: "NDArray[np.floating]", k: int = 15, *, metric: Metric = "cosine"
-) -> "NDArray[np.float32]":
-    """Return the share of each point's k true nearest neighbours that are among its k nearest on a map.
-
-    Parameters
-    ----------
-    embeddings
-        n vectors.
-    xy
-        (n, 2), finite: any map of them, in their order.
-    k
-        Neighbours asked for, 1 or more; where there are fewer other points, all of them.
-    metric
-        "cosine" or "euclidean": what near means in truth. On the map it is the Euclidean distance.
-
-    Returns
-    -------
-    NDArray
-        (n,) float32 in [0, 1]. A neighbour on the map that is as near in truth as the k-th counts as kept. A shuffled
-        map keeps k / (n - 1) on average.
-
-    Raises
-    ------
-    InputError
-        `xy` does not fit the embeddings, or as `neighbor_graph`.
-    """
-    n = len(embeddings.vectors)
-    if np.shape(xy) != (n, 2) or not np.isfinite(xy).all():
-        raise InputError(f"xy has shape {np.shape(xy)}; expected ({n}, 2) finite positions, one for every vector.")
-    # One column more than asked for shows where others are as near as the k-th.
-    graph = neighbor_graph(embeddings, k + 1, metric=metric)
-    true = neighbor_graph(embeddings, k, metric=metric).indices
-    k = true.shape[1]
-    if k == 0:
-        return np.ones(n, np.float32)
-    near = _nearest_on_map(xy, k)
-    # Pairs as single numbers: one sorted look-up in place of n small ones.
-    own = np.arange(n, dtype=np.int64)[:, None] * n
-    hits = np.isin(own + near, own + true)
-    if graph.k > k:
-        similarities = graph.similarities
-        tied = np.flatnonzero(similarities[:, k] == similarities[:, k - 1])
-        if len(tied):
-            # float32 cannot say whether they are really equal; the scores behind the graph can.
-            searcher = nearest_rows(embeddings, graph.metric)
-            edge = searcher.scores(tied, true[tied, k - 1])
-            found = searcher.scores(np.repeat(tied, k), near[tied].ravel()).reshape(-1, k)
-            hits[tied] |= found >= edge[:, None]
-    return hits.mean(axis=1, dtype=np.float32)
-
-
-def _nearest_on_map(xy: "NDArray[np.float32]", k: int) -> "NDArray[np.int64]":
-    """Return the rows (n, k) of the k nearest other points on the map."""
-    from scipy.spatial import KDTree
-
-    n = len(xy)
-    _, rows = KDTree(xy).query(xy, k=k + 1)
-    own = rows == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True  # more than k points lie on this one: one of them goes in its stead
-    return rows[~own].reshape(n, k).astype(np.int64)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import vizkit as vk
-from vizkit.knn import neighbor_graph
+from vizkit.graph import neighbor_graph
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from drawn import photo

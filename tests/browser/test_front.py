@@ -86,9 +86,9 @@ def explorer(browser, tmp_path):
     """Return a function that opens a page for some data; afterwards nothing may have gone wrong or left the disk."""
     opened = []
 
-    def start(data, *, init="", head="", viewport=(1200, 760), scheme="light", **options):
+    def start(data, *, init="", head="", viewport=(1200, 760), scheme="light", motion="no-preference", **options):
         context = browser.new_context(
-            viewport=dict(zip(("width", "height"), viewport, strict=True)), color_scheme=scheme
+            viewport=dict(zip(("width", "height"), viewport, strict=True)), color_scheme=scheme, reduced_motion=motion
         )
         page = context.new_page()
         if init:
@@ -304,6 +304,157 @@ def test_a_better_layout_replaces_the_first_without_losing_query_and_zoom(explor
     assert np.subtract(found.at(near), found.at(row)) == pytest.approx(before * [-1, 1], abs=1)
     assert found.neighbors() == [small["ids"][i] for i in small["graph"][row]]
     assert len(found.events()) == 1
+
+
+def send_frame(found, done, turned=0.0):
+    """Tell the page where the points are: the fixture's layout turned by some degrees, in another unit."""
+    found.page.evaluate(
+        """([done, turned]) => { const [c, s] = [Math.cos(turned), Math.sin(turned)], from = host.data.xy;
+        host.moving({done, xy: from.map((_, i) => { const [x, y] = [from[i - i % 2], from[i - i % 2 + 1]];
+            return 7 * (i % 2 ? s * x + c * y : c * x - s * y) + 3; })}); }""",
+        [done, np.deg2rad(turned)],
+    )
+
+
+def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer, small):
+    found = explorer(small)
+    row = lonely_rows(found, 9)[4]
+    found.click(row)
+    x, y = found.at(row)
+    found.page.mouse.wheel(0, -500)
+    found.page.wait_for_timeout(100)
+    near = small["graph"][row][11]
+    apart = np.hypot(*np.subtract(found.at(near), found.at(row)))
+    built = "['aside', '.vk-tile', '.vk-chip'].map(name => document.querySelector(name))"
+    found.page.evaluate(f"window.before = {built}")
+    assert not found.see("progress").is_visible()
+    for i in range(1, 7):
+        send_frame(found, i / 10, turned=15 * i)
+        found.page.wait_for_timeout(60)
+    assert found.see("progress").inner_text().startswith("UMAP 60%")
+    found.page.wait_for_timeout(800)
+    assert found.at(row) == pytest.approx((x, y), abs=1)
+    np.testing.assert_allclose(found.positions()[row], [x, y], atol=1)
+    # A quarter of a turn: the box around the layout is as long as before.
+    assert np.hypot(*np.subtract(found.at(near), found.at(row))) == pytest.approx(apart, rel=0.01)
+    assert found.neighbors() == [small["ids"][i] for i in small["graph"][row]]
+    assert found.page.evaluate(f"{built}.every((element, i) => element === window.before[i])")
+    assert found.events() == [{"type": "query", "id": small["ids"][row]}]
+    found.page.evaluate("host.moving({done: null, xy: null})")
+    assert not found.see("progress").is_visible()
+
+
+def test_while_points_glide_the_one_that_is_seen_under_the_pointer_is_hovered(explorer, small):
+    found = explorer(small)
+    send_frame(found, 0.1)
+    found.page.wait_for_timeout(600)
+    start = found.positions()
+    # A frame after a long pause is glided to for 600 ms: look at the points on their way, where no layout has them.
+    send_frame(found, 0.2, turned=120)
+    seen = found.page.evaluate(
+        """async () => {
+        await new Promise(done => setTimeout(done, 200));
+        await new Promise(requestAnimationFrame);
+        const root = document.querySelector('.vizkit-explorer'), surface = document.querySelector('[data-vizkit=map]');
+        const found = [];
+        for (const row of [40, 700, 1300, 1900]) {
+            const {x, y} = root.vizkit.positionOf(host.data.ids[row]);
+            surface.dispatchEvent(new PointerEvent('pointermove', {clientX: x, clientY: y}));
+            const at = root.vizkit.positionOf(document.querySelector('[data-vizkit=card-id]').textContent);
+            found.push([Math.hypot(at.x - x, at.y - y), x, y, row]);
+        }
+        return found; }"""
+    )
+    for distance, x, y, row in seen:
+        assert distance < 20  # points move some pixels between two looks
+        assert np.hypot(*(start[row] - [x, y])) > 10
+    found.page.wait_for_timeout(700)
+    end = found.positions()
+    assert all(np.hypot(*(end[row] - [x, y])) > 10 for _, x, y, row in seen)
+    row = lonely_rows(found, 5)[2]
+    found.hover(row)
+    settled_card(found, row)
+    assert read_row(found.shot("card-image")) == row
+    # The card goes along with its point.
+    send_frame(found, 0.3, turned=20)
+    found.page.wait_for_timeout(900)
+    assert found.text("card-id") == small["ids"][row]
+    card, (x, y) = found.see("card").bounding_box(), found.at(row)
+    assert min(abs(card["x"] - x), abs(card["x"] + card["width"] - x)) < 24
+
+
+def test_panning_while_points_glide_moves_the_view_alone(explorer, small):
+    found = explorer(small)
+    send_frame(found, 0.1)
+    found.page.wait_for_timeout(700)
+    found.page.mouse.move(300, 300)
+    found.page.mouse.down()
+    found.page.mouse.move(340, 300, steps=2)
+    before = found.positions()
+    soon = found.page.evaluate(
+        """async () => {
+        const surface = document.querySelector('[data-vizkit=map]'), root = document.querySelector('.vizkit-explorer');
+        host.moving({done: 0.2, xy: host.data.xy.map((v, i, all) => (i % 2 ? -all[i - 1] : all[i + 1]))});
+        surface.dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, clientX: 400, clientY: 300}));
+        await new Promise(requestAnimationFrame);
+        return host.data.ids.map(id => root.vizkit.positionOf(id)).flatMap(p => [p.x, p.y]); }"""
+    )
+    soon = np.reshape(soon, (-1, 2))
+    found.page.mouse.up()
+    found.page.wait_for_timeout(900)
+    end = found.positions()
+    way = np.hypot(*(end - before - [60, 0]).T)
+    assert np.median(np.hypot(*(soon - before - [60, 0]).T)) < 0.8 * np.median(way)  # no jump to the end
+    assert np.median(way) > 100
+
+
+def test_stop_is_reached_by_keyboard_and_goes_away_with_the_focus_kept(explorer, small):
+    found = explorer(small)
+    send_frame(found, 0.4)
+    assert found.see("progress").inner_text().split() == ["UMAP", "40%", "Stop"]
+    assert found.page.locator("[aria-live=polite]").inner_text() == "UMAP 25%"
+    found.page.get_by_role("button", name="Stop").focus()
+    found.page.keyboard.press("Enter")
+    found.page.keyboard.press("Enter")
+    assert found.events() == [{"type": "stop"}]
+    assert "Stopping" in found.see("progress").inner_text()
+    found.page.evaluate("host.moving({done: null, xy: null})")
+    assert not found.see("progress").is_visible()
+    assert found.page.evaluate("document.activeElement.dataset.vizkit") == "map"
+    assert found.page.locator("[aria-live=polite]").inner_text() == "The map stands."
+    send_frame(found, 0.01)
+    assert found.see("progress").inner_text().split() == ["UMAP", "1%", "Stop"]
+
+
+def test_who_asked_for_less_motion_sees_the_beginning_and_the_end(explorer, small):
+    found = explorer(small, motion="reduce")
+    start = found.positions()
+    for i in range(1, 5):
+        send_frame(found, i / 10, turned=20 * i)
+        found.page.wait_for_timeout(40)
+    np.testing.assert_allclose(found.positions(), start, atol=0.01)
+    assert "40%" in found.see("progress").inner_text()
+    found.page.evaluate("explorer.setData({...host.data, xy: host.data.xy.map((v, i) => (i % 2 ? v : -v))})")
+    found.page.evaluate("host.moving({done: null, xy: null})")
+    found.page.wait_for_timeout(50)
+    mirrored = found.positions()
+    np.testing.assert_allclose(mirrored[:, 1], start[:, 1], atol=0.01)
+    assert np.median(np.abs(mirrored[:, 0] - start[:, 0])) > 50
+
+
+def test_colors_that_come_with_the_finished_map_keep_what_was_chosen(explorer, small):
+    found = explorer(small)
+    found.page.select_option("[data-vizkit=colorby]", "neighbors kept")
+    found.page.evaluate(
+        """() => { const [label, kept, ...others] = host.data.columns;
+        const unknown = {...kept, values: new Float32Array(host.data.ids.length).fill(NaN)};
+        explorer.setData({...host.data, columns: [label, unknown, ...others]}); }"""
+    )
+    assert "no value" in found.text("legend")
+    assert found.page.input_value("[data-vizkit=colorby]") == "neighbors kept"
+    found.page.evaluate("explorer.setData(host.data)")
+    assert "no value" not in found.text("legend")
+    assert found.page.input_value("[data-vizkit=colorby]") == "neighbors kept"
 
 
 def test_hostile_labels_and_names_are_text(explorer):

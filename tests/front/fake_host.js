@@ -32,9 +32,10 @@ globalThis.makeFakeHost = (fixture, options) => {
   };
   const rowOf = new Map(data.ids.map((id, row) => [id, row]));
   const host = {
-    data, events: [], requests: [], callback: null,
+    data, events: [], requests: [], callback: null, moving: null,
     send(event) { host.events.push(event.type === "select" ? { type: "select", rows: Array.from(event.rows) } : event); },
     onState(callback) { host.callback = callback; },
+    onMap(callback) { host.moving = callback; },
     async request(type, payload) {
       host.requests.push({ type, ...payload });
       if (delay) await new Promise((resolve) => setTimeout(resolve, delay));

@@ -160,6 +160,12 @@ test("rows in a box and in a polygon equal a filter over all rows, ascending", (
   }
 });
 
+test("positions between two layouts lie on the straight way, and at its ends on the layouts", () => {
+  const a = Float32Array.of(0, 2, -4, 8), b = Float32Array.of(1, -2, -4, 0);
+  assert.deepEqual(Array.from(geometry.mixXY(a, b, 0.25)), [0.25, 1, -4, 6]);
+  assert.deepEqual([geometry.mixXY(a, b, 0), geometry.mixXY(a, b, 1)], [a, b]);
+});
+
 test("a step by keyboard goes to the near point in that direction", () => {
   const xy = Float32Array.from([0, 0, 1, 0.1, 3, 0, -1, 0, 0, 2, 0.2, -1]);
   assert.equal(geometry.stepInDirection(xy, 0, 1, 0), 1);

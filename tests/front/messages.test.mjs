@@ -3,6 +3,7 @@ import { mock, test } from "node:test";
 import { createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
 import { createJupyterHost } from "../../vizkit/widgets/static/jupyter.js";
 import { readData } from "../../vizkit/widgets/static/wire.js";
+import { progressText } from "../../vizkit/widgets/static/progress.js";
 import { RecentMap } from "../../vizkit/widgets/static/pictures.js";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -166,6 +167,24 @@ test("an event that went wrong in the kernel is told, to the view it came from",
   model.receive({ type: "reply", view: "v1", serial: null, ok: false, error: "ValueError: an observer failed" }, []);
   model.receive({ type: "reply", view: "v2", serial: null, ok: false, error: "not mine" }, []);
   assert.deepEqual(problems, ["ValueError: an observer failed"]);
+});
+
+test("frames of a map that unfolds reach every view, with positions or without, and a stop is sent", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), told = [], problems = [];
+  host.onMap(({ done, xy }) => told.push([done, xy && Array.from(xy)]));
+  host.onProblem((text) => problems.push(text));
+  model.receive({ type: "map", done: 0 }, []);
+  model.receive({ type: "map", done: 0.5 }, [odd(Float32Array.of(1, 2, 3, 4))]);
+  model.receive({ type: "map", done: null }, []);
+  model.receive({ type: "problem", error: "InputError: min_dist is 7" }, []);
+  host.send({ type: "stop" });
+  assert.deepEqual(told, [[0, null], [0.5, [1, 2, 3, 4]], [null, null]]);
+  assert.deepEqual(problems, ["InputError: min_dist is 7"]);
+  assert.deepEqual(model.sent.map((s) => s.content), [{ type: "stop", view: "v1" }]);
+});
+
+test("how far a map is, is rounded down, and never says 100% before the end", () => {
+  assert.deepEqual([0, 0.004, 0.29, 0.4, 0.999, 1, 7].map(progressText), ["UMAP begins…", "UMAP 0%", "UMAP 29%", "UMAP 40%", "UMAP 99%", "UMAP 100%", "UMAP 100%"]);
 });
 
 test("a reply goes to its question only, with maps and pictures taken from the buffers in order", async () => {

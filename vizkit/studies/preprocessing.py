@@ -15,8 +15,8 @@ from ..encoders import Encoder
 from ..errors import InputError
 from ..extraction import embed
 from ..figures import gallery_figure
+from ..graph import nearest_rows, neighbor_graph
 from ..images import ImageSet
-from ..knn import nearest_rows, neighbor_graph
 from ..measured import Colors, measured_colors, picture
 from ..preprocess import described
 

@@ -1,48 +1,50 @@
 """The explorer: map, neighbours and evidence in one linked widget.
 
 What the user does in the browser comes as messages, one an act, and never as traits: traits may be merged on their way.
-Bulk data goes the other way once, as bytes. Messages (JSON, then buffers):
+Bulk data goes the other way once, as bytes. While a map unfolds only its positions travel, as messages; the traits
+follow when it stands. Messages (JSON, then buffers):
 
     from a view   {type: "ready", view}
                   {type: "query", view, id | null}
                   {type: "select", view}                                     [uint32 rows]
+                  {type: "stop", view}                                       the map shall stay as it is now
                   {type: "request", view, serial, name: "evidence", query, neighbors, method}
                   {type: "request", view, serial, name: "picture", id}
     to the views  {type: "state", origin: view | null, query?}               [uint32 rows]?  what changed
+                  {type: "map", done}                                        [float32 x, y]? where the points are now;
+                        done: share of UMAP's epochs, null: the map stands
+                  {type: "problem", error}                                   what went wrong outside of any question
                   {type: "reply", view, serial, ok, error | fields}          [...]
+
+Positions travel in the unit they have. The browser centers every frame and scales its longer side to one length, so
+that PCA and UMAP fill the same place and neither the zoom nor the points jump from one to the other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
-import pandas as pd
 import traitlets as t
-from PIL import Image
 
-from ..embeddings import Embeddings, require_encoder
+from ..embeddings import Embeddings
 from ..errors import InputError, VizkitError
-from ..knn import neighbor_graph
-from ..projection import Layout, project
-from ..saliency import PAIR_METHODS, default_method, explain_many
+from ..graph import neighbor_graph
+from ..projection import Frame, Layout, as_layout, unfolding
+from .answers import Answers
 from .bundle import bundle, styles
-from .page import page
-from .thumbnails import thumbnails, webp
+from .page import page, page_file, write_page
+from .stream import MapStream
+from .thumbnails import thumbnails
+from .wire import columns_of, moving_note, positions_of
 
 if TYPE_CHECKING:
-    from ..evidence import PairEvidence
+    from numpy.typing import NDArray
 
 _BULK = ("ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k")
-_PICTURE = 320  # pixels of the longer side of a sharp picture
-_MOST_CATEGORIES = 200
-_TITLES = {
-    "contribution": "Contribution (exact)",
-    "occlusion": "Occlusion",
-    "gradcam": "Grad-CAM, norm held",
-    "sensitivity": "Sensitivity (plain Grad-CAM)",
-}
 
 
 class Explorer(anywidget.AnyWidget):
@@ -56,13 +58,18 @@ class Explorer(anywidget.AnyWidget):
         Ids that are selected on the map, in the order of the embeddings. Set it, or observe it.
     neighbors : list of str
         Ids of the query's nearest neighbours, best first; follows `query`.
+    layout_of_points : Layout
+        The map that is shown. While another unfolds over it, still the one before.
+    moving : bool
+        Whether a map is unfolding. Observers are called in its thread.
     errors : list of str
-        What went wrong while answering the browser, oldest first; each was shown in the widget too.
+        What went wrong while answering the browser or unfolding a map, oldest first; each was shown in the widget too.
     """
 
     query = t.Unicode(None, allow_none=True)
     selection = t.List(t.Unicode())
     neighbors = t.List(t.Unicode(), read_only=True)
+    moving = t.Bool(False, read_only=True)
 
     ids = t.List(t.Unicode(), read_only=True).tag(sync=True)
     _esm = t.Unicode(bundle()).tag(sync=True)
@@ -80,41 +87,28 @@ class Explorer(anywidget.AnyWidget):
         self.embeddings = embeddings
         self.layout_of_points = layout
         self.errors: list[str] = []
-        self._default: tuple[str, str] | None = None  # the method that fits this encoder, and why
+        self._answers = Answers(embeddings)
+        self._stream: MapStream | None = None
+        self._shown: tuple[Frame, dict[str, Any]] | None = None  # the frame on the screen, and how it is drawn
+        self._done = 0.0
+        self._one_map = RLock()  # a map that ends and the next that begins do not mix what they say
         self._cause: tuple[str | None, str | None] = (None, None)  # the view and the trait it is changing
         self._rows = {id: row for row, id in enumerate(embeddings.ids)}
         graph = neighbor_graph(embeddings, k)
         small, offsets = thumbnails(embeddings)
         super().__init__(
-            _xy=np.ascontiguousarray(layout.xy, "<f4").tobytes(),
-            _columns=_columns_of(embeddings.frame, layout),
+            _xy=positions_of(layout.xy),
+            _columns=columns_of(embeddings.frame, layout.kept),
             _thumbnails=small,
             _offsets=offsets,
             _graph=np.ascontiguousarray(graph.indices, "<i4").tobytes(),
             _similarities=np.ascontiguousarray(graph.similarities, "<f4").tobytes(),
             _k=graph.k,
-            _info=self._describe(layout),
+            _info=self._answers.describe() | {"note": layout.summary},
         )
         self.set_trait("ids", embeddings.ids)
         self._neighbor_rows = graph.indices
         self.on_msg(self._receive)
-
-    def _describe(self, layout: Layout) -> dict[str, Any]:
-        encoder = self.embeddings.encoder
-        images = self.embeddings.images
-        why_not = ""
-        if encoder is None:
-            why_not = "No evidence: these vectors came without the network that made them."
-        elif images is None:
-            why_not = "No evidence: these vectors came without their images."
-        return {
-            "methods": [{"name": name, "title": _TITLES[name]} for name in PAIR_METHODS],
-            "can_explain": not why_not,
-            "why_not": why_not,
-            "has_pictures": images is not None,
-            "title": f"{encoder.name}, {encoder.layer}" if encoder else "",
-            "note": layout.summary,
-        }
 
     @t.validate("query")
     def _known_query(self, proposal: Mapping[str, Any]) -> str | None:
@@ -157,6 +151,8 @@ class Explorer(anywidget.AnyWidget):
         try:
             if kind == "ready":
                 self._send_state(None, "query", "selection")
+                if self.moving:
+                    self._send_map(self._done, self._shown[0].xy if self._shown else None)
             elif kind == "query":
                 self._cause = (view, "query")
                 self.query = content.get("id")
@@ -164,57 +160,152 @@ class Explorer(anywidget.AnyWidget):
                 self._cause = (view, "selection")
                 ids = self.embeddings.ids
                 self.selection = [ids[row] for row in np.frombuffer(buffers[0], "<u4")]
+            elif kind == "stop":
+                self.stop()
             elif kind == "request":
-                fields, blobs = self._answer(content)
+                fields, blobs = self._answers.answer(content)
                 self.send({"type": "reply", "view": view, "serial": content["serial"], "ok": True, **fields}, blobs)
         except Exception as error:  # the edge of the kernel: an observer of the user's may raise anything too
-            text = str(error) if isinstance(error, VizkitError) else f"{type(error).__name__}: {error}"
-            self.errors.append(text)
+            text = self._note_error(error)
             reply = {"type": "reply", "view": view, "serial": content.get("serial"), "ok": False, "error": text}
             self.send(reply)
         finally:
             self._cause = (None, None)
 
-    def _answer(self, content: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        if content["name"] == "picture":
-            return {}, [webp(self._image(content["id"]), _PICTURE)]
-        if content["name"] == "evidence":
-            return self._evidence(content["query"], content["neighbors"], content.get("method"))
-        raise InputError(f"The view asked for {content['name']!r}, which this explorer does not know.")
+    def stop(self) -> None:
+        """End the unfolding and keep what is shown as the map, with its own kept shares; its provenance says so."""
+        stream = self._stream
+        if stream is None or not stream.stop():
+            return
+        with self._one_map:
+            if stream is not self._stream:
+                return
+            layout = self.layout_of_points
+            if self._shown is not None:
+                frame, parameters = self._shown
+                how = {"stopped": frame.done} if frame.done > 0 else {"method": "pca"}
+                layout = as_layout(self.embeddings, frame.xy, **parameters, **how)
+            self._stand(layout)
 
-    def _evidence(self, query: str, others: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
-        encoder = require_encoder(self.embeddings, "Evidence")
-        if not others:
-            raise InputError("There is no neighbour to compare with.")
-        reason = None
-        if method is None:
-            self._default = self._default or default_method(encoder, self._image(query))
-            method, reason = self._default
-        # Contribution costs one forward pass for all. Others answer for one neighbour and name the rest: the view then
-        # asks on, shows each as it comes, and leaves off for a newer query.
-        now, pending = (others, []) if method == "contribution" else (others[:1], others[1:])
-        found = explain_many(encoder, self._image(query), [self._image(id) for id in now], method)
-        largest = max(float(np.abs(m).max()) for e in found for m in (e.map_a, e.map_b))
-        first = found[0]
-        fields = {
-            "method": first.method,
-            "title": _TITLES[first.method],
-            "unit": first.unit,
-            "signed": any(e.signed for e in found),
-            "limit": largest,
-            "reason": reason or first.reason,
-            "pending": pending,
-            "measured": first.trust,
-            "layer": first.layer,
-            "pairs": [_pair_fields(id, e) for id, e in zip(now, found, strict=True)],
-        }
-        blobs = [_seen(first.seen_a)]
-        for e in found:
-            blobs += [e.map_a.astype("<f4").tobytes(), e.map_b.astype("<f4").tobytes(), _seen(e.seen_b)]
-        return fields, blobs
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the map stands: it is finished, stopped, or failed, which `errors` tells.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits as long as it takes. An interrupt stops the map, as `stop` does.
+
+        Returns
+        -------
+        bool
+            Whether it stands.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        try:
+            while (stream := self._stream) is not None:
+                if not stream.join(None if end is None else max(0.0, end - monotonic())):
+                    return False
+                if stream is self._stream:
+                    break
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        return True
+
+    def close(self) -> None:
+        """Close the widget and end the unfolding."""
+        if self._stream is not None:
+            self._stream.stop()
+            self.set_trait("moving", False)
+        super().close()
+
+    def follow(
+        self,
+        frames: Callable[[], Iterator[Frame]],
+        parameters: dict[str, Any],
+        *,
+        delay: float = 0.0,
+        hold: float = 0.0,
+    ) -> None:
+        """Show the frames of a map as they come, in the background; the last becomes the layout. An earlier map ends.
+
+        Parameters
+        ----------
+        frames
+            Makes the iterator, as `projection.unfolding` does; called in the thread. What it raises is shown in the
+            widget and kept in `errors`.
+        parameters
+            Keywords of `vizkit.project` that the frames are made with.
+        delay
+            Seconds to wait before it begins: another call within them replaces this one.
+        hold
+            Share of the epochs, 0 to 1, before the points move: until then the map before stays on the screen.
+        """
+
+        def tell(frame: Frame) -> None:
+            if stream is not self._stream:
+                return
+            self._done = frame.done
+            if frame.done < hold:
+                self._send_map(frame.done)
+            else:
+                self._shown = (frame, parameters)
+                self._send_map(frame.done, frame.xy)
+
+        def end(frame: Frame) -> None:
+            layout = as_layout(self.embeddings, frame.xy, **parameters)
+            with self._one_map:
+                if stream is self._stream:
+                    self._stand(layout)
+
+        def fail(error: Exception) -> None:
+            with self._one_map:
+                self.send({"type": "problem", "error": self._note_error(error)})
+                if stream is self._stream:
+                    self._stand(self.layout_of_points)
+
+        with self._one_map:
+            if self._stream is not None:
+                self._stream.stop(0)
+            self._stream = stream = MapStream(frames, tell=tell, end=end, fail=fail, interrupted=self.stop, delay=delay)
+            self._done = 0.0
+            self._begin()
+            stream.start()
+
+    def _begin(self) -> None:
+        """Say that the map moves, and take away what was measured on the one before."""
+        if not self.moving:
+            unknown = np.full(len(self.embeddings), np.nan, np.float32)
+            with self.hold_sync():
+                self._columns = columns_of(self.embeddings.frame, unknown)
+                self._info = self._info | {"note": moving_note(self.layout_of_points)}
+            self.set_trait("moving", True)
+        self._send_map(0.0)
+
+    def _stand(self, layout: Layout) -> None:
+        """Show a layout and what was measured on it, and say that it stands."""
+        positions, self._shown, self.layout_of_points = positions_of(layout.xy), None, layout
+        same = positions == self._xy  # then no trait changes: what frames have moved must be put back by a message
+        with self.hold_sync():
+            self._xy = positions
+            self._columns = columns_of(self.embeddings.frame, layout.kept)
+            self._info = self._info | {"note": layout.summary}
+        self._send_map(None, layout.xy if same else None)
+        self.set_trait("moving", False)
+
+    def _send_map(self, done: float | None, xy: "NDArray[np.float32] | None" = None) -> None:
+        self.send({"type": "map", "done": done}, [] if xy is None else [positions_of(xy)])
+
+    def _note_error(self, error: Exception) -> str:
+        text = str(error) if isinstance(error, VizkitError) else f"{type(error).__name__}: {error}"
+        self.errors.append(text)
+        return text
 
     def to_html(self, path: str | Path, *, queries: Sequence[str] | None = None) -> Path:
         """Write the explorer, its query and selection into one HTML file that needs no kernel and makes no request.
+
+        A map that is unfolding is waited for, so that the file does not depend on the moment; `stop` it first to write
+        what is shown.
 
         Parameters
         ----------
@@ -238,19 +329,16 @@ class Explorer(anywidget.AnyWidget):
         """
         from tqdm.auto import tqdm
 
-        target = Path(path).absolute()
-        if target.is_dir():
-            raise InputError(f"{str(target)!r} is a folder: name a file in it, like {str(target / 'study.html')!r}.")
-        if not target.parent.is_dir():
-            raise InputError(f"There is no folder {str(target.parent)!r} to write {target.name!r} into: make it first.")
+        target = page_file(path)
         if isinstance(queries, str):
             raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
         wanted = list(queries) if queries is not None else self._shown_queries()
+        self.wait()
         evidence = {}
         for id in tqdm(wanted, desc="evidence", unit="query", delay=2, leave=False):
             ids = self.embeddings.ids
             others = [ids[row] for row in self._neighbor_rows[self.embeddings.row(id)]]
-            evidence[id] = self._whole_evidence(id, others)
+            evidence[id] = self._answers.whole_evidence(id, others)
         used = {answer["fields"]["method"] for answer in evidence.values()}
         methods = [m for m in self._info["methods"] if m["name"] in used]
         info = {**self._info, "has_pictures": False, "methods": methods}
@@ -258,44 +346,27 @@ class Explorer(anywidget.AnyWidget):
         state = {"query": self.query, "selection": [self._rows[id] for id in self.selection]}
         provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
         text = page(str(info["title"] or "vizkit"), traits, evidence, state=state, provenance=provenance)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        return temporary.replace(target)
+        return write_page(target, text)
 
     def _shown_queries(self) -> list[str]:
         shown = [*([self.query] if self.query is not None else []), *self.selection]
         return list(dict.fromkeys(shown)) if self._info["can_explain"] else []
 
-    def _whole_evidence(self, query: str, others: list[str]) -> dict[str, Any]:
-        """Answer for all neighbours at once, whatever it takes."""
-        fields, buffers = self._evidence(query, others, None)
-        while fields["pending"]:
-            more, blobs = self._evidence(query, fields["pending"], fields["method"])
-            fields["pairs"] += more["pairs"]
-            fields |= {
-                "pending": more["pending"],
-                "limit": max(fields["limit"], more["limit"]),
-                "signed": fields["signed"] or more["signed"],
-            }
-            buffers += blobs[1:]
-        return {"fields": fields, "buffers": buffers}
-
-    def _image(self, id: str) -> Image.Image:
-        images = self.embeddings.images
-        if images is None:
-            raise InputError("These vectors came without images.")
-        return images[images.row(id)]
-
 
 def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12) -> Explorer:
     """Open the linked view: map, neighbours and evidence.
+
+    Without a layout it opens on the PCA picture, and UMAP unfolds over it in the background: the map that
+    `vizkit.project(embeddings)` gives, to the byte. `stop()`, or the button, keeps it as it is by then; `wait()` waits
+    for it; an interrupted cell, `close()` and the end of the interpreter end it. An idle kernel does not hear an
+    interrupt: use the button.
 
     Parameters
     ----------
     embeddings
         What to look at.
     layout
-        The map; by default `vizkit.project(embeddings)`.
+        The map; by default the one of `vizkit.project(embeddings)`, shown as it unfolds.
     k
         Neighbours to show, 1 or more.
 
@@ -312,43 +383,16 @@ def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12
     if not isinstance(embeddings, Embeddings):
         raise InputError(f"explore takes Embeddings, not {type(embeddings).__name__}: vk.embed(images, encoder).")
     if layout is None:
-        layout = project(embeddings)
+        return opened(embeddings, k, {})
     if list(layout.ids) != embeddings.ids:
         raise InputError("The layout is of other images than the embeddings: project these, or leave layout out.")
     return Explorer(embeddings, layout, k)
 
 
-def _columns_of(frame: pd.DataFrame, layout: Layout) -> list[dict[str, Any]]:
-    """Return what the map can be coloured by: categories as codes, numbers as values, in the frame's order."""
-    columns: list[dict[str, Any]] = []
-    for name in frame.columns:
-        values = frame[name]
-        if name == "path" or values.isna().all():
-            continue
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            columns.append(_number(str(name), values.to_numpy(np.float32, na_value=np.nan)))
-        elif 0 < values.astype(str).nunique() <= _MOST_CATEGORIES:
-            codes, categories = pd.factorize(values.map(str, na_action="ignore"), sort=True)
-            bytes_ = codes.astype("<i4").tobytes()
-            columns.append(
-                {"name": str(name), "kind": "category", "codes": bytes_, "categories": [str(c) for c in categories]}
-            )
-    columns.append(_number("neighbors kept", layout.kept))
-    return columns
-
-
-def _number(name: str, values: Any) -> dict[str, Any]:
-    return {"name": name, "kind": "number", "values": np.ascontiguousarray(values, "<f4").tobytes()}
-
-
-def _pair_fields(id: str, evidence: "PairEvidence") -> dict[str, Any]:
-    return {
-        "id": id,
-        "similarity": evidence.similarity,
-        "shape_a": list(evidence.map_a.shape),
-        "shape_b": list(evidence.map_b.shape),
-    }
-
-
-def _seen(pixels: Any) -> bytes:
-    return webp(Image.fromarray(pixels), max(pixels.shape[:2]))
+def opened(embeddings: Embeddings, k: int, parameters: dict[str, Any]) -> Explorer:
+    """Return an explorer on the PCA picture, with UMAP unfolding over it; `parameters` are keywords of `project`."""
+    frames = unfolding(embeddings, **parameters)
+    layout = as_layout(embeddings, next(frames).xy, **parameters, method="pca")
+    explorer = Explorer(embeddings, layout, k)
+    explorer.follow(lambda: frames, parameters)
+    return explorer

@@ -3,8 +3,10 @@
 import base64
 import html
 import json
+from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .bundle import bundle, styles
 
 # Nothing may be fetched from anywhere: what the page shows is in the page.
@@ -67,6 +69,23 @@ def page(
         study=study.replace("<", "\\u003c"),
         code=bundle("page.js"),
     )
+
+
+def page_file(path: str | Path) -> Path:
+    """Return the absolute path of a file that can be written; InputError where it is a folder or in none."""
+    target = Path(path).absolute()
+    if target.is_dir():
+        raise InputError(f"{str(target)!r} is a folder: name a file in it, like {str(target / 'study.html')!r}.")
+    if not target.parent.is_dir():
+        raise InputError(f"There is no folder {str(target.parent)!r} to write {target.name!r} into: make it first.")
+    return target
+
+
+def write_page(target: Path, text: str) -> Path:
+    """Write a page; a file that exists is replaced once the new one is complete."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(target)
 
 
 def _bytes(value: Any) -> dict[str, str]:

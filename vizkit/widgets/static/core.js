@@ -9,6 +9,7 @@ import { createLegend } from "./legend.js";
 import { createMap } from "./map.js";
 import { createPanel } from "./panel.js";
 import { createPictures } from "./pictures.js";
+import { createProgress } from "./progress.js";
 import { watchTheme } from "./theme.js";
 
 /** @typedef {import("./colors.js").Column} Column */
@@ -17,25 +18,28 @@ import { watchTheme } from "./theme.js";
  *   graph: Int32Array, similarities: Float32Array, k: number, methods: {name: string, title: string}[], can_explain: boolean,
  *   why_not: string, has_pictures: boolean, title: string, note: string}} Data
  * @typedef {{query?: string | null, selection?: ArrayLike<number>}} State what is left out stays as it is
- * @typedef {{data: Data, send: (event: {type: "query", id: string | null} | {type: "select", rows: Uint32Array}) => void,
+ * @typedef {{done: number | null, xy: Float32Array | null}} Moving `done`: share of UMAP's epochs, null: the map stands;
+ *   `xy`: where the points are now, null: as before
+ * @typedef {{data: Data, send: (event: {type: "query", id: string | null} | {type: "select", rows: Uint32Array} | {type: "stop"}) => void,
  *   request: (type: "evidence" | "picture", payload: any) => Promise<any>, onState: (callback: (state: State) => void) => void,
- *   onProblem?: (callback: (text: string) => void) => void}} Host `onProblem`: an event of the user's went wrong at the other end
+ *   onMap?: (callback: (moving: Moving) => void) => void, onProblem?: (callback: (text: string) => void) => void}} Host
+ *   `onMap`: a map unfolds; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
  */
 
 const NO_COLUMN = "";
 const QUERY_FACTS = 5; // columns told beside the query
 
-/** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void}} */
+/** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void, setMap: (moving: Moving) => void}} */
 export function createExplorer(element, host) {
   const root = make("div", { class: "vizkit-explorer" });
   let data, rowOf, pictures, panel, inquiry, card;
-  let query = -1, trail = [], selection = new Set(), method = null, colorName = null, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1;
+  let query = -1, trail = [], selection = new Set(), method = null, colorName = null, colorChosen = false, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1;
   let scale = columnScale(null, false);
 
   const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" });
   const problem = make("div", { class: "vk-problem", role: "alert", hidden: true });
   const heading = make("div", { class: "vk-title" }), note = make("div", { class: "vk-note vk-quiet" });
-  const colorBy = make("select", { class: "vk-select", "data-vizkit": "colorby", on: { change: () => { colorName = colorBy.value; hiddenEntries.clear(); recolor(); } } });
+  const colorBy = make("select", { class: "vk-select", "data-vizkit": "colorby", on: { change: () => { colorName = colorBy.value; colorChosen = true; hiddenEntries.clear(); recolor(); } } });
   const clearSelection = make("button", { type: "button", class: "vk-button", text: "Clear selection", hidden: true, on: { click: () => select(new Uint32Array(0), false) } });
   const legend = createLegend({
     toggle(code) { if (!hiddenEntries.delete(code)) hiddenEntries.add(code); recolor(); },
@@ -48,10 +52,11 @@ export function createExplorer(element, host) {
     on: { click: () => setMode(mode) },
   }));
   const fit = make("button", { type: "button", class: "vk-button", text: "Show all", title: "Show all points (0, or double click)", on: { click: () => map.reset() } });
+  const progress = createProgress({ stop: () => send({ type: "stop" }), focusElsewhere: () => map.surface.focus({ preventScroll: true }) });
   const nothing = make("p", { class: "vk-nothing", text: "There are no images to show.", hidden: true });
   const left = make("div", { class: "vk-left" },
     make("div", { class: "vk-toolbar" }, make("label", { class: "vk-row" }, make("span", { class: "vk-quiet", text: "Color by" }), colorBy), make("div", { class: "vk-group", role: "group", "aria-label": "What dragging does" }, ...modes), fit),
-    map.surface, legend.element, make("div", { class: "vk-foot" }, status, clearSelection));
+    map.surface, legend.element, make("div", { class: "vk-foot" }, status, clearSelection, progress.element));
   map.surface.append(nothing);
   root.append(make("header", { class: "vk-header" }, heading, note), problem, make("div", { class: "vk-body" }, left));
   element.append(root);
@@ -116,7 +121,7 @@ export function createExplorer(element, host) {
 
   function fillColorBy() {
     colorBy.replaceChildren(make("option", { value: NO_COLUMN, text: "nothing" }), ...data.columns.map((c) => make("option", { value: c.name, text: clipText(c.name, 60) })));
-    if (colorName === null || (colorName && !colorColumn())) {
+    if (!colorChosen || (colorName && !colorColumn())) {
       const first = data.columns.find((c) => c.name === "label") ?? data.columns.find((c) => c.kind === "category") ?? data.columns[0];
       colorName = first?.name ?? NO_COLUMN;
     }
@@ -242,6 +247,12 @@ export function createExplorer(element, host) {
     tellStatus();
   }
 
+  /** A frame of a map that unfolds: positions only, so that nothing else is built anew. */
+  function setMap({ done, xy }) {
+    if (xy && xy.length === 2 * data.ids.length) map.setPositions(xy, query, done !== null);
+    progress.show(done);
+  }
+
   function rebuild(sameImages) {
     rowOf = new Map(data.ids.map((id, row) => [id, row]));
     if (!sameImages) { query = -1; trail = []; selection = new Set(); clearSelection.hidden = true; hovered = -1; }
@@ -261,6 +272,7 @@ export function createExplorer(element, host) {
   setData(host.data);
   const stopTheme = watchTheme(root, (theme) => { dark = theme.dark; map.setTheme(theme); recolor(); panel.repaint(); });
   host.onProblem?.(say);
+  host.onMap?.(setMap);
   host.onState(setState);
   root.vizkit = {
     /** @param {string} id @returns {{x: number, y: number}} client pixels of an image's point */
@@ -273,6 +285,7 @@ export function createExplorer(element, host) {
   return {
     setState,
     setData,
+    setMap,
     destroy() {
       stopTheme();
       inquiry.destroy();

@@ -77,6 +77,13 @@ export function mixViews(a, b, t) {
   return { ...b, x: a.x + (b.x - a.x) * t, y: a.y + (b.y - a.y) * t, scale };
 }
 
+/** @param {Float32Array} a @param {Float32Array} b as long @param {number} t in [0, 1] @returns {Float32Array} positions between the two */
+export function mixXY(a, b, t) {
+  const out = new Float32Array(b.length);
+  for (let i = 0; i < b.length; i++) out[i] = a[i] * (1 - t) + b[i] * t;
+  return out;
+}
+
 /** @param {number} t in [0, 1] @returns {number} slow at both ends */
 export function ease(t) {
   return t < 0.5 ? 4 * t * t * t : 1 - (-2 * t + 2) ** 3 / 2;

@@ -9,12 +9,16 @@ const DATA_TRAITS = ["ids", "_xy", "_columns", "_thumbnails", "_offsets", "_grap
 /** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
 export function createJupyterHost(model, view) {
   const open = new Map();
-  let serial = 0, tellState = () => {}, tellProblem = () => {};
+  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {};
 
   function onMessage(message, buffers) {
     if (message.type === "state" && message.origin !== view) {
       // Only what changed is in a state: the rest may have moved on in the browser meanwhile.
       tellState({ query: message.query, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
+    } else if (message.type === "map") {
+      tellMap({ done: message.done, xy: buffers?.length ? new Float32Array(alignedBytes(buffers[0])) : null });
+    } else if (message.type === "problem") {
+      tellProblem(message.error);
     } else if (message.type === "reply" && message.view === view && !message.ok && !Number.isInteger(message.serial)) {
       tellProblem(message.error);
     } else if (message.type === "reply" && message.view === view && open.has(message.serial)) {
@@ -35,7 +39,7 @@ export function createJupyterHost(model, view) {
     send(event) {
       // The buffer is a copy of its own: JupyterLab sends the whole of what lies under a typed array.
       if (event.type === "select") model.send({ type: "select", view }, undefined, [event.rows.slice().buffer]);
-      else model.send({ type: "query", view, id: event.id });
+      else model.send({ ...event, view });
     },
     request(name, payload) {
       return new Promise((resolve, reject) => {
@@ -53,6 +57,7 @@ export function createJupyterHost(model, view) {
       tellState = callback;
       model.send({ type: "ready", view });
     },
+    onMap(callback) { tellMap = callback; },
     onProblem(callback) { tellProblem = callback; },
     stop() { model.off("msg:custom", onMessage); },
   };

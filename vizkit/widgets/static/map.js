@@ -1,6 +1,6 @@
 // The map: points, what is drawn over them, and what the pointer and the keyboard do with both.
 
-import { boundsOf, buildGrid, ease, fitView, mixViews, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
+import { boundsOf, buildGrid, ease, fitView, mixViews, mixXY, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
 import { make } from "./elements.js";
 import { createPoints, pointDiameter } from "./points.js";
 import { drawOverlay } from "./overlay.js";
@@ -8,6 +8,7 @@ import { watchGestures } from "./gestures.js";
 
 const HOVER_REACH = 20; // CSS pixels from the pointer to the nearest point that still counts as hovered
 const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
+const FRAME_TIMES = [80, 600]; // milliseconds, least and most, that points glide to a frame of a layout that is being made
 const DEEPEST_ZOOM = 400;
 
 /**
@@ -19,11 +20,12 @@ export function createMap(told) {
   const surface = make("div", { class: "vk-surface", "data-vizkit": "map", tabindex: 0, role: "application", "aria-roledescription": "map of images" });
   const overlay = make("canvas", { class: "vk-overlay", "aria-hidden": "true" });
   surface.append(overlay);
-  let xy = new Float32Array(0), before = xy, grid = buildGrid(xy), visible = null;
+  let xy = new Float32Array(0), before = xy, grid = null, gridMade = 0, visible = null;
   let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;
   let marks = { query: -1, neighbors: [], near: -1 }, hover = -1, shape = null;
   let colors = { ink: "#222", paper: "#fff", accent: "#c2185b" };
-  let move = null, frame = 0, pointsStale = true;
+  // Points glide from `before` to `xy` while the view turns: two motions, so that a pan or a zoom takes over the view alone.
+  let glide = null, turn = null, lastFrame = -Infinity, frame = 0, pointsStale = true;
 
   const points = createPoints(surface, told.notify, () => redraw());
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -34,36 +36,59 @@ export function createMap(told) {
     if (!frame) frame = requestAnimationFrame(draw);
   }
 
-  function progress() {
-    return move ? ease(Math.min((performance.now() - move.start) / MOVE_TIME, 1)) : 1;
+  /** @param {{start: number, time: number, even: boolean} | null} motion @returns {number} how far it is, in [0, 1] */
+  function share(motion) {
+    if (!motion) return 1;
+    const t = Math.min((performance.now() - motion.start) / motion.time, 1);
+    return motion.even ? t : ease(t);
+  }
+
+  /** The view as it is now, also between two draws: positions and view must be of the same moment. */
+  function current() {
+    if (turn) view = mixViews(turn.from, turn.to, share(turn));
+    return view;
   }
 
   function position(row) {
-    const t = progress();
-    if (t === 1) return toScreen(view, xy[2 * row], xy[2 * row + 1]);
-    return toScreen(view, before[2 * row] * (1 - t) + xy[2 * row] * t, before[2 * row + 1] * (1 - t) + xy[2 * row + 1] * t);
+    const t = share(glide);
+    if (t === 1) return toScreen(current(), xy[2 * row], xy[2 * row + 1]);
+    return toScreen(current(), before[2 * row] * (1 - t) + xy[2 * row] * t, before[2 * row + 1] * (1 - t) + xy[2 * row + 1] * t);
+  }
+
+  /** @returns {Float32Array} where the points are on the screen now: between two layouts while they glide */
+  function shownXY() {
+    const t = share(glide);
+    return t === 1 ? xy : mixXY(before, xy, t);
+  }
+
+  /** The index of what is on the screen: a pointer means the point that it sees. */
+  function shownGrid() {
+    if (grid && (!glide || performance.now() - gridMade < 16)) return grid;
+    grid = buildGrid(shownXY());
+    gridMade = performance.now();
+    return grid;
   }
 
   function draw() {
     frame = 0;
     if (!(view.width > 1 && view.height > 1)) return;
-    const t = progress();
-    if (move) {
-      view = mixViews(move.from, move.to, t);
-      pointsStale = true;
-      if (t === 1) { move = null; before = xy; }
-    }
+    const t = share(glide), moving = Boolean(glide || turn);
+    current();
+    if (share(turn) === 1) turn = null;
+    if (glide && t === 1) { glide = null; before = xy; grid = null; }
+    pointsStale ||= moving;
     const diameter = pointDiameter(xy.length / 2, view.scale / fitScale);
     if (pointsStale) points.draw(view, t, diameter);
     pointsStale = false;
     const hoverNeighbors = hover >= 0 && hover !== marks.query ? told.neighborsOf(hover) : [];
     drawOverlay(overlay, { view, at: position, diameter, ...colors, ...marks, hover, hoverNeighbors, shape });
     surface.dataset.drawn = String(Number(surface.dataset.drawn ?? 0) + 1);
-    if (move) redraw();
+    if (moving) told.moved();
+    if (glide || turn) redraw();
   }
 
   function look(next) {
-    if (move) { before = xy; move = null; points.setPositions(xy, xy); }
+    turn = null;
     view = next;
     redraw();
     told.moved();
@@ -71,7 +96,7 @@ export function createMap(told) {
 
   function zoom(px, py, factor) {
     fitted = false;
-    look(zoomAbout(view, px, py, factor, fitScale * 0.4, fitScale * DEEPEST_ZOOM));
+    look(zoomAbout(current(), px, py, factor, fitScale * 0.4, fitScale * DEEPEST_ZOOM));
   }
 
   function reset() {
@@ -80,7 +105,7 @@ export function createMap(told) {
   }
 
   function rowAt(px, py) {
-    return nearestRow(grid, ...toMap(view, px, py), HOVER_REACH / view.scale, visible);
+    return nearestRow(shownGrid(), ...toMap(current(), px, py), HOVER_REACH / view.scale, visible);
   }
 
   function setHover(row) {
@@ -96,7 +121,7 @@ export function createMap(told) {
     const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (arrow) {
       const at = hover >= 0 ? hover : marks.query;
-      const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(grid, view.x, view.y, Infinity, visible);
+      const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(shownGrid(), view.x, view.y, Infinity, visible);
       if (next >= 0) { reveal(next); setHover(next); }
     } else if (event.key === "Enter" || event.key === " ") {
       if (hover >= 0) told.pick(hover);
@@ -114,7 +139,7 @@ export function createMap(told) {
     const [px, py] = position(row), edge = 16;
     const dx = Math.max(edge - px, 0) - Math.max(px - view.width + edge, 0);
     const dy = Math.max(edge - py, 0) - Math.max(py - view.height + edge, 0);
-    if (dx || dy) { fitted = false; look(panBy(view, dx, dy)); }
+    if (dx || dy) { fitted = false; look(panBy(current(), dx, dy)); }
   }
 
   const gestures = watchGestures(surface, {
@@ -125,15 +150,15 @@ export function createMap(told) {
       setHover(row);
       if (row >= 0) told.pick(row);
     },
-    pan: (dx, dy) => { fitted = false; look(panBy(view, dx, dy)); },
+    pan: (dx, dy) => { fitted = false; look(panBy(current(), dx, dy)); },
     zoom,
     reset,
     shape: (kind, path) => { shape = { kind, path }; redraw(false); },
     selected: (kind, path, add) => {
       shape = null;
       const inMap = [];
-      for (let i = 0; i < path.length; i += 2) inMap.push(...toMap(view, path[i], path[i + 1]));
-      const rows = kind === "box" ? rowsInBox(grid, boundsOf(inMap), visible) : rowsInPolygon(grid, inMap, visible);
+      for (let i = 0; i < path.length; i += 2) inMap.push(...toMap(current(), path[i], path[i + 1]));
+      const rows = kind === "box" ? rowsInBox(shownGrid(), boundsOf(inMap), visible) : rowsInPolygon(shownGrid(), inMap, visible);
       told.select(rows, add);
       redraw(false);
     },
@@ -148,7 +173,7 @@ export function createMap(told) {
     const zoomed = view.scale / fitScale;
     const fit = fitView(boundsOf(xy), width, height);
     fitScale = fit.scale;
-    move = null;
+    turn = null;
     view = fitted || !Number.isFinite(ratio) ? fit : { ...view, width, height, scale: fitScale * zoomed };
     redraw();
     told.moved();
@@ -165,23 +190,30 @@ export function createMap(told) {
       surface.dataset.mode = mode;
     },
     /**
-     * Show a layout. One of as many points as the last is moved to; the zoom stays, and the query stays where it is.
-     * @param {Float32Array} raw (2n) positions in any unit @param {number} anchor row to keep in place, or -1
+     * Show a layout. One of as many points as the last is glided to; the zoom stays, and the query stays where it is.
+     * @param {Float32Array} raw (2n) positions in any unit: centered, and scaled to one size, as every layout
+     * @param {number} anchor row to keep in place, or -1
+     * @param {boolean} flowing whether this is one frame of many: the points then move evenly until the next
      */
-    setPositions(raw, anchor) {
-      const next = normalizeXY(raw), same = next.length === xy.length && next.length > 0;
-      const old = xy, fit = fitView(boundsOf(next), view.width, view.height), zoomed = view.scale / fitScale;
+    setPositions(raw, anchor, flowing = false) {
+      const next = normalizeXY(raw), same = next.length === xy.length && next.length > 0, now = performance.now();
+      const time = flowing ? Math.min(Math.max(1.1 * (now - lastFrame), FRAME_TIMES[0]), FRAME_TIMES[1]) : MOVE_TIME;
+      lastFrame = now;
+      if (flowing && same && calm.matches) return; // Who asked for less motion sees the beginning and the end.
+      current();
+      const old = shownXY(), fit = fitView(boundsOf(next), view.width, view.height);
       let goal = fit;
       if (same && !fitted) {
-        goal = { ...view, scale: fit.scale * zoomed };
+        goal = { ...view, scale: (turn?.to ?? view).scale };
         if (anchor >= 0) { goal.x += next[2 * anchor] - old[2 * anchor]; goal.y += next[2 * anchor + 1] - old[2 * anchor + 1]; }
       } else fitted = true;
-      grid = buildGrid(next);
       xy = next;
+      grid = null;
       fitScale = fit.scale;
-      const moving = same && !calm.matches && view.width > 1;
+      const moving = same && !calm.matches && view.width > 1, motion = { start: now, time, even: flowing };
       before = moving ? old : next;
-      move = moving ? { start: performance.now(), from: view, to: goal } : null;
+      glide = moving ? motion : null;
+      turn = moving && (fitted || anchor >= 0) ? { ...motion, from: view, to: goal } : null;
       if (!moving) view = goal;
       points.setPositions(before, next);
       if (!same) setHover(-1);

@@ -1,88 +1,23 @@
-"""Plain plotly figures of tables and arrays: the map, and evidence on images. The only module that imports plotly."""
+"""Figures of pictures: evidence on images, and galleries."""
 
 import base64
 import html
 import io
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from .errors import InputError, closest
+from ..errors import InputError
+from .style import DIVERGING, FONT, LINE, SEQUENTIAL, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-# The explorer's colours (widgets/static/colors.js says how they were chosen), given out by the same rule: a label of
-# one column has one colour everywhere.
-PALETTE = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#841830", "#48f0c0", "#243c9c", "#6c84f0",
-    "#84546c", "#a83c00", "#d8d860", "#90c084", "#84d8fc", "#78186c", "#30ccc0", "#846c54", "#d8843c", "#3054b4",
-)  # fmt: skip
-_OTHER = "#B0B0B0"
-_FONT = {"family": "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif", "size": 12}
-_SEQUENTIAL = "Viridis"
-_DIVERGING = "RdBu_r"
 _PANEL = 280  # pixels a side
 _CELL = 210  # pixels a side of a picture in a gallery
 _SHARPEST = 2 * _CELL  # pixels of a picture's longer side: enough for a screen of twice the density
-_LINE = 16  # pixels a line of text, of about 0.15 characters a pixel
-
-
-def layout_figure(frame: pd.DataFrame, title: str, color: str | None = None) -> "go.Figure":
-    """Draw a map of points.
-
-    Parameters
-    ----------
-    frame
-        One row a point: index of ids, columns x, y and what hover shall show.
-    title
-        Title of the figure.
-    color
-        A column of the frame. By default the label where there is one, else the share of true neighbours kept.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        WebGL points; hover shows id, label and the other columns, as text.
-
-    Raises
-    ------
-    InputError
-        No such column.
-    """
-    import plotly.graph_objects as go
-
-    if color is None:
-        color = "label" if "label" in frame and frame["label"].notna().any() else "kept"
-    if color not in frame.columns:
-        known = ", ".join(repr(str(name)) for name in frame.columns)
-        raise InputError(
-            f"No column {color!r} to color by.{closest(color, map(str, frame.columns))} There are {known}."
-        )
-    texts = _hover_texts(frame)
-    values = frame[color]
-    figure = go.Figure()
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        bar = {"title": {"text": html.escape(_title(color))}, "thickness": 12, "outlinewidth": 0}
-        numbers = values.to_numpy(np.float64, na_value=np.nan)
-        marker = {"color": numbers, "colorscale": _SEQUENTIAL, "colorbar": bar}
-        figure.add_trace(_points(frame, texts, marker, ""))
-    else:
-        for name, hue, rows in _categories(values):
-            figure.add_trace(_points(frame.iloc[rows], texts[rows], {"color": hue}, name))
-    figure.update_layout(
-        template="plotly_white", font=_FONT, width=760, height=560, margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        title={"text": html.escape(title), "font": {"size": 13}}, legend={"itemsizing": "constant"},
-        dragmode="pan",
-    )  # fmt: skip
-    # The axes of a neighbour embedding have no unit; only which points are near means anything.
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, scaleanchor="x")
-    return figure
 
 
 def evidence_figure(
@@ -123,10 +58,10 @@ def evidence_figure(
             xref=f"x{2 * i + 1 if i else ''} domain", yref=f"y{2 * i + 1 if i else ''} domain",
         )  # fmt: skip
     figure.update_layout(
-        template="plotly_white", font=_FONT, width=2 * n * _PANEL * 0.75 + 120, height=_PANEL * 0.75 + 90,
+        template="plotly_white", font=FONT, width=2 * n * _PANEL * 0.75 + 120, height=_PANEL * 0.75 + 90,
         margin={"l": 10, "r": 10, "t": 70, "b": 10}, title={"text": html.escape(headline), "font": {"size": 13}},
         coloraxis={
-            "colorscale": _DIVERGING if signed else _SEQUENTIAL, "cmin": -top if signed else 0.0, "cmax": top,
+            "colorscale": DIVERGING if signed else SEQUENTIAL, "cmin": -top if signed else 0.0, "cmax": top,
             "colorbar": {"title": {"text": words, "side": "right"}, "thickness": 12, "outlinewidth": 0},
         },
     )  # fmt: skip
@@ -165,8 +100,8 @@ def gallery_figure(
     columns = max(len(row) for row in rows)
     lines = max(title.count("\n") + 1 for row in rows for title, _ in row)
     width = columns * (_CELL + 14) + 20
-    top, below = (_wrapped(text, width - 20) for text in (headline, note))
-    titles, over, under = lines * _LINE + 12, len(top) * _LINE + 14, len(below) * _LINE + 16
+    top, below = (wrapped(text, width - 20) for text in (headline, note))
+    titles, over, under = lines * LINE + 12, len(top) * LINE + 14, len(below) * LINE + 16
     drawn = len(rows) * (_CELL + titles)  # the plot's own area, its first row of titles included
     figure = make_subplots(
         rows=len(rows), cols=columns, horizontal_spacing=14 / (width - 20),
@@ -182,7 +117,7 @@ def gallery_figure(
         yanchor="top", align="left", showarrow=False, visible=bool(below),
     )  # fmt: skip
     figure.update_layout(
-        template="plotly_white", font=_FONT, width=width, height=drawn + over + under, showlegend=False,
+        template="plotly_white", font=FONT, width=width, height=drawn + over + under, showlegend=False,
         margin={"l": 10, "r": 10, "t": over + titles, "b": under},
         title={"text": "<br>".join(map(html.escape, top)), "font": {"size": 13}, "x": 10 / width, "y": 1,
                "yanchor": "top", "pad": {"t": 10}},
@@ -250,10 +185,6 @@ def _shortened(line: str) -> str:
     return line if len(line) <= most else f"{line[: most // 2 - 1]}…{line[-(most - most // 2) :]}"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, int(width * 0.155), break_on_hyphens=False)
-
-
 def _png(image: "NDArray[np.uint8]", *, gray: bool) -> str:
     """Return an image as a data URI; gray under a map, whose colours the image's own would change."""
     from PIL import Image
@@ -262,53 +193,3 @@ def _png(image: "NDArray[np.uint8]", *, gray: bool) -> str:
     picture = Image.fromarray(image)
     (picture.convert("L").convert("RGB") if gray else picture).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _points(frame: pd.DataFrame, texts: "NDArray[np.object_]", marker: dict[str, Any], name: str) -> Any:
-    import plotly.graph_objects as go
-
-    size = 7 if len(texts) < 5000 else 4
-    return go.Scattergl(
-        x=frame["x"], y=frame["y"], mode="markers", name=html.escape(name), text=texts, showlegend=bool(name),
-        hovertemplate="%{text}<extra></extra>", marker={"size": size, "opacity": 0.85, **marker},
-    )  # fmt: skip
-
-
-def _categories(values: pd.Series) -> list[tuple[str, str, list[int]]]:
-    """Return (name, colour, rows) of every entry of the legend; each row is in one of them.
-
-    The most frequent names, as many as there are colours, take these in the order of the names; all others are one gray
-    entry, and so are rows without a value.
-    """
-    rows: dict[str, list[int]] = {}
-    missing = []
-    for row, (value, gone) in enumerate(zip(values, values.isna(), strict=True)):
-        (missing if gone else rows.setdefault(str(value), [])).append(row)
-    ranked = sorted(rows, key=lambda name: (-len(rows[name]), name))
-    named, others = sorted(ranked[: len(PALETTE)]), ranked[len(PALETTE) :]
-    entries = [(name, hue, rows[name]) for name, hue in zip(named, PALETTE, strict=False)]
-    if others:
-        entries.append((f"{len(others)} others", _OTHER, [row for name in others for row in rows[name]]))
-    if missing:
-        entries.append(("no value", _OTHER, missing))
-    return entries
-
-
-def _hover_texts(frame: pd.DataFrame) -> "NDArray[np.object_]":
-    """Return one text a row; values come from files and tables of strangers, so they are escaped and cut."""
-    columns = [c for c in frame.columns if c not in ("x", "y", "path") and frame[c].notna().any()]
-    lines = [[f"<b>{_safe(i)}</b>"] for i in frame.index]
-    for column in columns:
-        for line, value in zip(lines, frame[column], strict=True):
-            shown = f"{value:.3g}" if isinstance(value, (float, np.floating)) else _safe(value)
-            line.append(f"{_safe(_title(column))}: {shown}")
-    return np.array(["<br>".join(line) for line in lines], object)
-
-
-def _safe(value: Any) -> str:
-    text = str(value)
-    return html.escape(text if len(text) <= 80 else text[:79] + "…")
-
-
-def _title(column: str) -> str:
-    return "neighbors kept" if column == "kept" else str(column)

@@ -1,0 +1,187 @@
+"""A map that unfolds in a real JupyterLab: seen before it is done, hovered while it moves, stopped; and the panel."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from test_explore import difference, picture_of, position
+
+import vizkit as vk
+
+SET_UP = """
+import time
+import vizkit as vk
+from vizkit.widgets import explorer as module
+
+images = vk.scenes("held-out").subset(range(600))
+embeddings = vk.embed(images, vk.Encoder("scenes"), progress=False)
+"""
+# The frames are the real ones; this only gives a busy machine the time to look at them.
+SLOWLY = """
+import vizkit.projection
+vizkit.projection._FRAME_SECONDS = 0.01
+unfolding = module.unfolding
+def slowly(*arguments, **parameters):
+    for frame in unfolding(*arguments, **parameters):
+        yield frame
+        for _ in range(20):
+            time.sleep(0.02)
+            yield frame._replace(done=min(frame.done, 0.99))
+module.unfolding = slowly
+"""
+LONELIEST = """
+from scipy.spatial import cKDTree
+xy = explorer._shown[0].xy
+print(int(cKDTree(xy).query(xy, k=2)[0][:, 1].argmax()))
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return vk.scenes("held-out").subset(range(600))
+
+
+def places(root, ids):
+    script = "(element, ids) => ids.map(id => element.vizkit.positionOf(id)).flatMap(p => [p.x, p.y])"
+    return np.array(root.evaluate(script, ids)).reshape(-1, 2)
+
+
+def unexplained(places, xy):
+    """Return the largest distance, in pixels, of points on the screen from a map that may be moved and scaled."""
+    a, b = places - places.mean(axis=0), (xy - xy.mean(axis=0)) * [1, -1]
+    return np.abs(a - b * (a * b).sum() / (b * b).sum()).max()
+
+
+def shown_layout(lab):
+    return np.array(json.loads(lab.python("import json; print(json.dumps(explorer.layout_of_points.xy.tolist()))")))
+
+
+def in_theme(lab, name):
+    lab.page.evaluate(
+        "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {name}"
+    )
+    lab.page.wait_for_function(
+        "dark => [...document.querySelectorAll('.vizkit-explorer')].every(e => e.dataset.theme === dark)",
+        arg=name.lower(),
+    )
+
+
+def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab, scenes):
+    lab.open_cells(SET_UP + SLOWLY, "explorer = vk.explore(embeddings)\nexplorer")
+    lab.run_all(seconds=300)
+    root = lab.cell(1).locator(".vizkit-explorer")
+    root.locator("[data-vizkit=map][data-drawn]").wait_for()
+    root.scroll_into_view_if_needed()
+    assert lab.python("explorer.moving, explorer.layout_of_points.provenance['method']") == "(True, 'pca')"
+    assert "PCA keeps" in root.locator(".vk-note").inner_text()
+    pca = places(root, scenes.ids)
+    progress = root.locator("[data-vizkit=progress]")
+    progress.get_by_text(re.compile("UMAP [1-9]")).wait_for()
+    lab.screenshot("unfolding")
+    root.screenshot(path=lab.screenshots / "unfolding-light.png")
+    lab.page.wait_for_timeout(700)
+    assert np.median(np.hypot(*(places(root, scenes.ids) - pca).T)) > 10
+
+    # Hover the loneliest point of what is shown: the card shows its image while it moves.
+    row = int(lab.python(LONELIEST))
+    lab.page.wait_for_timeout(300)
+    at = position(root, scenes.ids[row])
+    lab.page.mouse.move(at["x"], at["y"])
+    root.locator("[data-vizkit=card]").wait_for()
+    id = root.locator("[data-vizkit=card-id]").inner_text()
+    lab.page.wait_for_timeout(500)
+    assert root.locator("[data-vizkit=card-id]").inner_text() == id
+    shown = picture_of(root.locator("[data-vizkit=card-image]"))
+    rows = [scenes.row(id), *range(0, len(scenes), 20)]
+    assert rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
+
+    # Make it the query and zoom: it stays in its place.
+    lab.page.mouse.click(*position(root, id).values())
+    root.locator("[data-vizkit=query]").get_by_text(id).first.wait_for()
+    lab.page.mouse.wheel(0, -300)
+    lab.page.wait_for_timeout(300)
+    before, others = position(root, id), places(root, scenes.ids)
+    lab.page.wait_for_timeout(1500)
+    assert np.hypot(*np.subtract(list(position(root, id).values()), list(before.values()))) < 4
+    assert np.median(np.hypot(*(places(root, scenes.ids) - others).T)) > 5
+    assert lab.python("explorer.moving") == "True"
+
+    root.get_by_role("button", name="Stop").focus()
+    lab.page.keyboard.press("Enter")
+    progress.wait_for(state="hidden")
+    assert root.locator("[data-vizkit=map]").evaluate("element => element === document.activeElement")
+    assert lab.python("explorer.moving") == "False"
+    assert 0 < float(lab.python("explorer.layout_of_points.provenance['stopped']")) < 1
+    root.locator(".vk-note").get_by_text("stopped at").wait_for()
+    lab.page.wait_for_timeout(700)
+    lab.page.keyboard.press("0")
+    lab.page.wait_for_timeout(200)
+    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
+    root.screenshot(path=lab.screenshots / "stopped.png")
+    assert lab.python("explorer.errors") == "[]"
+
+
+def test_left_alone_it_ends_as_projects_map_and_an_interrupted_cell_stops_another(lab, scenes):
+    lab.open_cells(SET_UP, "explorer = vk.explore(embeddings)\nexplorer")
+    lab.run_all(seconds=300)
+    root = lab.cell(1).locator(".vizkit-explorer")
+    root.locator(".vk-note").get_by_text("UMAP, seed 0").wait_for()
+    same = "explorer.layout_of_points.xy.tobytes() == vk.project(embeddings).xy.tobytes()"
+    assert lab.python(f"explorer.wait(60), explorer.errors, {same}").endswith("(True, [], True)")
+    assert not root.locator("[data-vizkit=progress]").is_visible()
+    lab.page.wait_for_timeout(700)
+    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
+    root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
+    assert "no value" not in root.locator("[data-vizkit=legend]").inner_text()
+
+    # Another map over it; a cell that runs meanwhile is interrupted.
+    lab.python(SLOWLY + "explorer.follow(lambda: module.unfolding(embeddings, seed=1), {'seed': 1})")
+    progress = root.locator("[data-vizkit=progress]")
+    progress.get_by_text(re.compile("UMAP [1-9]")).wait_for()
+    lab.page.evaluate(
+        """async () => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        const cell = kernel.requestExecute({code: "time.sleep(60)"});
+        await new Promise(done => setTimeout(done, 500));
+        await kernel.interrupt();
+        await cell.done; }"""
+    )
+    progress.wait_for(state="hidden")
+    assert lab.python("explorer.moving, explorer.layout_of_points.provenance['seed']") == "(False, 1)"
+    heard = lab.complaints()
+    assert all("KeyboardInterrupt" in text for text in heard)
+
+
+def test_the_panel_redraws_the_map_while_a_slider_is_moved_by_keyboard(lab, scenes):
+    lab.open_cells(SET_UP, "panel = vk.tune_map(embeddings)\nexplorer = panel.explorer\npanel")
+    lab.run_all(seconds=300)
+    cell = lab.cell(1)
+    root = cell.locator(".vizkit-explorer")
+    history = cell.locator("table.vizkit-history tbody tr")
+    history.first.wait_for()
+    assert cell.get_by_text("vk.project(embeddings)", exact=True).is_visible()
+    lab.page.wait_for_timeout(700)
+    first = places(root, scenes.ids)
+    root.screenshot(path=lab.screenshots / "panel-map.png")
+
+    slider = cell.get_by_role("slider").first
+    slider.focus()
+    for _ in range(2):
+        lab.page.keyboard.press("ArrowRight")
+        lab.page.wait_for_timeout(100)
+    cell.get_by_text("vk.project(embeddings, n_neighbors=30)").wait_for()
+    history.nth(1).wait_for()
+    assert lab.python("panel.wait(60), panel.parameters['n_neighbors'], explorer.errors") == "(True, 30, [])"
+    lab.page.wait_for_timeout(700)
+    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
+    assert np.median(np.hypot(*(places(root, scenes.ids) - first).T)) > 2
+    code = "vk.project(embeddings, **panel.parameters).xy.tobytes() == panel.layout_of_points.xy.tobytes()"
+    assert lab.python(code).endswith("True")
+    assert "30" in history.first.inner_text()
+    for theme in ("Light", "Dark"):
+        in_theme(lab, theme)
+        lab.page.wait_for_timeout(800)
+        lab.screenshot(f"panel-{theme.lower()}")
+        history.first.scroll_into_view_if_needed()
+        lab.screenshot(f"panel-history-{theme.lower()}")
+        slider.scroll_into_view_if_needed()

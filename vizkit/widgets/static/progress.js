@@ -1,0 +1,66 @@
+// The line that says a map is still moving: how far it is, and a button that keeps it as it is.
+
+import { make } from "./elements.js";
+
+const SPOKEN_STEP = 0.25; // a screen reader hears every quarter, not every frame
+
+/** @param {number} done in [0, 1] @returns {string} rounded down: 100% only at the end */
+export function progressText(done) {
+  if (!(done > 0)) return "UMAP begins…"; // on a fresh install it compiles first, for up to a minute
+  return `UMAP ${Math.floor(100 * Math.min(Math.max(done, 0), 1) + 1e-6)}%`;
+}
+
+/**
+ * @param {{stop: () => void, focusElsewhere: () => void}} told `focusElsewhere`: the button that had the focus goes away
+ * @returns {{element: HTMLElement, show: (done: number | null) => void}} `show(null)`: the map stands
+ */
+export function createProgress(told) {
+  const text = make("span", { "aria-hidden": "true" }), bar = make("span", { class: "vk-progress-bar", "aria-hidden": "true" }, make("span"));
+  const stop = make("button", { type: "button", class: "vk-button", text: "Stop", title: "Keep the map as it is now", on: { click: ask } });
+  const line = make("div", { class: "vk-row vk-progress", "data-vizkit": "progress", hidden: true }, text, bar, stop);
+  const spoken = make("span", { class: "vk-spoken", role: "status", "aria-live": "polite" });
+  const element = make("div", { class: "vk-progress-place" }, line, spoken);
+  let asked = false, said = -1, shown = null;
+
+  function ask() {
+    if (asked) return;
+    asked = true;
+    stop.setAttribute("aria-disabled", "true");
+    stop.textContent = "Stopping…";
+    told.stop();
+  }
+
+  function rest() {
+    asked = false;
+    stop.removeAttribute("aria-disabled");
+    stop.textContent = "Stop";
+  }
+
+  function say(done) {
+    const step = Math.floor(done / SPOKEN_STEP);
+    if (step === said) return;
+    said = step;
+    spoken.textContent = progressText(step * SPOKEN_STEP);
+  }
+
+  return {
+    element,
+    show(done) {
+      if (done === null) {
+        if (shown === null) return;
+        if (line.contains(document.activeElement)) told.focusElsewhere();
+        line.hidden = true;
+        rest();
+        said = -1;
+        spoken.textContent = "The map stands.";
+      } else {
+        if (shown === null || done < shown) rest(); // another map has begun: the button is for this one again
+        text.textContent = progressText(done);
+        bar.firstElementChild.style.width = `${100 * done}%`;
+        line.hidden = false;
+        say(done);
+      }
+      shown = done;
+    },
+  };
+}
