@@ -12,7 +12,7 @@ from sklearn.manifold import trustworthiness
 
 from vizkit.embeddings import Embeddings
 from vizkit.errors import InputError
-from vizkit.faithfulness import check, share_kept
+from vizkit.faithfulness import check_map, share_kept
 from vizkit.neighborhoods import map_neighbors
 
 
@@ -40,7 +40,7 @@ def digits(vectors):
 
 @pytest.fixture(scope="module")
 def everything(digits, xy):
-    return check(digits, xy, metric="euclidean", sample=None)
+    return check_map(digits, xy, metric="euclidean", sample=None)
 
 
 def by_definition(vectors, xy, k, metric):
@@ -68,7 +68,7 @@ def by_definition(vectors, xy, k, metric):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("k", [1, 5, 15, 149])
 def test_trustworthiness_is_scikit_learns_and_so_is_continuity_with_the_spaces_swapped(digits, vectors, xy, k, metric):
-    found = check(digits, xy, k, metric=metric, sample=None)
+    found = check_map(digits, xy, k, metric=metric, sample=None)
     wide, flat = vectors.astype(np.float64), xy.astype(np.float64)
     theirs = trustworthiness(wide, flat, n_neighbors=k, metric=metric)
     assert found.trustworthiness == pytest.approx(theirs, abs=1e-6)
@@ -81,7 +81,7 @@ def test_trustworthiness_is_scikit_learns_and_so_is_continuity_with_the_spaces_s
 @pytest.mark.parametrize("k", [1, 15, 149])
 def test_every_point_has_the_value_that_full_rank_matrices_give(digits, vectors, xy, k, metric):
     expected, _ = by_definition(vectors, xy, k, metric)
-    found = check(digits, xy, k, metric=metric, sample=None).frame
+    found = check_map(digits, xy, k, metric=metric, sample=None).frame
     assert list(found.columns) == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-9, err_msg=name)
@@ -96,27 +96,27 @@ def test_over_all_are_the_means_of_the_points(everything):
 
 def test_a_selection_has_the_same_values_as_all(digits, xy, everything):
     ids = [digits.ids[i] for i in (250, 3, 77)]
-    found = check(digits, xy, metric="euclidean", ids=ids)
+    found = check_map(digits, xy, metric="euclidean", ids=ids)
     pd.testing.assert_frame_equal(found.frame, everything.frame.loc[[digits.ids[i] for i in (3, 77, 250)]])
     assert found.provenance["checked"] == "selection"
-    assert check(digits, xy, ids=digits.ids[4]).frame.index.tolist() == [digits.ids[4]]
+    assert check_map(digits, xy, ids=digits.ids[4]).frame.index.tolist() == [digits.ids[4]]
 
 
 def test_a_sample_has_the_same_values_as_all_and_repeats_with_its_seed(digits, xy, everything):
-    found = check(digits, xy, metric="euclidean", sample=40, seed=3)
+    found = check_map(digits, xy, metric="euclidean", sample=40, seed=3)
     pd.testing.assert_frame_equal(found.frame, everything.frame.loc[found.frame.index])
     assert len(found) == found.frame.index.nunique() == 40
-    pd.testing.assert_frame_equal(check(digits, xy, metric="euclidean", sample=40, seed=3).overall, found.overall)
-    assert set(check(digits, xy, sample=40, seed=4).frame.index) != set(found.frame.index)
-    assert check(digits, xy, sample=300).provenance["checked"] == "all"
+    pd.testing.assert_frame_equal(check_map(digits, xy, metric="euclidean", sample=40, seed=3).overall, found.overall)
+    assert set(check_map(digits, xy, sample=40, seed=4).frame.index) != set(found.frame.index)
+    assert check_map(digits, xy, sample=300).provenance["checked"] == "all"
 
 
 def test_the_interval_of_a_sample_covers_the_truth_about_95_times_in_100(vectors, xy):
     mine, few = embeddings_of(vectors[:90]), xy[:90]
-    truth = check(mine, few, 5, metric="euclidean", sample=None).overall["value"]
+    truth = check_map(mine, few, 5, metric="euclidean", sample=None).overall["value"]
     hits = pd.DataFrame(
         found["low"].le(truth) & found["high"].ge(truth)
-        for found in (check(mine, few, 5, metric="euclidean", sample=70, seed=s).overall for s in range(200))
+        for found in (check_map(mine, few, 5, metric="euclidean", sample=70, seed=s).overall for s in range(200))
     )
     # 200 fair draws at 95% lie between 178 and 199 with probability 0.9999; an interval that forgets that most of the
     # points were drawn covers all 200.
@@ -126,7 +126,7 @@ def test_the_interval_of_a_sample_covers_the_truth_about_95_times_in_100(vectors
 def test_a_map_that_is_the_truth_is_perfect():
     vectors = np.random.default_rng(0).standard_normal((80, 2)).astype(np.float32)
     mine = embeddings_of(vectors)
-    found = check(mine, 5 * vectors[:, ::-1] + 3, 7, metric="euclidean", sample=None)
+    found = check_map(mine, 5 * vectors[:, ::-1] + 3, 7, metric="euclidean", sample=None)
     np.testing.assert_array_equal(found.frame[["kept", "trustworthiness", "continuity"]], 1)
     np.testing.assert_array_equal(found.frame[["false", "missing"]], 0)
     assert (share_kept(mine, 5 * vectors + 3, 7, metric="euclidean") == 1).all()
@@ -134,7 +134,7 @@ def test_a_map_that_is_the_truth_is_perfect():
 
 def test_a_shuffled_map_shows_chance(digits, xy):
     shuffled = xy[np.random.default_rng(0).permutation(300)]
-    found = check(digits, shuffled, sample=None)
+    found = check_map(digits, shuffled, sample=None)
     assert found.overall.loc["kept", "chance"] == 15 / 299
     assert found.kept == pytest.approx(15 / 299, abs=0.01)
     for name in ("trustworthiness", "continuity"):
@@ -147,7 +147,7 @@ def test_a_shuffled_map_shows_chance(digits, xy):
 def test_chance_is_the_mean_over_every_shuffle_there_is(k):
     rng = np.random.default_rng(0)
     mine, xy = embeddings_of(rng.random((5, 3))), rng.random((5, 2))
-    found = [check(mine, xy[list(order)], k, sample=None).overall for order in itertools.permutations(range(5))]
+    found = [check_map(mine, xy[list(order)], k, sample=None).overall for order in itertools.permutations(range(5))]
     for name in ("kept", "trustworthiness", "continuity"):
         assert np.mean([f.loc[name, "value"] for f in found]) == pytest.approx(found[0].loc[name, "chance"], abs=1e-12)
 
@@ -159,7 +159,7 @@ def test_the_worst_map_there_can_be_is_zero_whatever_the_sizes(n, k):
     truth = np.r_[0, 2.0 ** np.arange(n - 1)]
     places = np.r_[0, 2.0 ** np.arange(n - 1)[::-1]]
     mine = embeddings_of(truth[:, None])
-    point = check(mine, np.c_[places, np.zeros(n)], k, metric="euclidean", ids=mine.ids[0]).frame.iloc[0]
+    point = check_map(mine, np.c_[places, np.zeros(n)], k, metric="euclidean", ids=mine.ids[0]).frame.iloc[0]
     assert point["trustworthiness"] == pytest.approx(0, abs=1e-12)
     assert point["continuity"] == pytest.approx(0, abs=1e-12)
 
@@ -167,7 +167,7 @@ def test_the_worst_map_there_can_be_is_zero_whatever_the_sizes(n, k):
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 15, 16, 17, 31])
 def test_small_sets_have_values_in_range(n):
     rng = np.random.default_rng(n)
-    found = check(embeddings_of(rng.random((n, 4))), rng.random((n, 2)))
+    found = check_map(embeddings_of(rng.random((n, 4))), rng.random((n, 2)))
     assert found.k == min(15, n - 1)
     numbers = found.frame[["kept", "trustworthiness", "continuity"]].to_numpy()
     assert ((numbers >= 0) & (numbers <= 1)).all()
@@ -200,7 +200,7 @@ def test_neighbors_of_a_point_are_kept_false_or_missing_with_their_ranks(digits,
 def test_where_the_graph_is_made_by_an_index_a_check_asks_the_vectors_themselves(digits, xy, everything, monkeypatch):
     monkeypatch.setattr("vizkit.neighborhoods.EXACT_UP_TO", 100)
     monkeypatch.setattr("vizkit.neighborhoods.neighbor_graph", None)  # asking it would fail
-    found = check(digits, xy, metric="euclidean", sample=50)
+    found = check_map(digits, xy, metric="euclidean", sample=50)
     pd.testing.assert_frame_equal(found.frame, everything.frame.loc[found.frame.index])
     pd.testing.assert_frame_equal(found.neighbors("7"), everything.neighbors("7"))
 
@@ -218,13 +218,13 @@ def test_neighbors_that_are_equally_near_count_as_kept():
     xy = np.repeat([[0.0, 0.0], [9.0, 9.0]], 30, axis=0) + rng.random((60, 2))
     mine = embeddings_of(vectors)
     assert (share_kept(mine, xy, 6) == 1).all()
-    found = check(mine, xy, 6, sample=None)
+    found = check_map(mine, xy, 6, sample=None)
     np.testing.assert_array_equal(found.frame[["kept", "trustworthiness", "continuity"]], 1)
     np.testing.assert_array_equal(found.frame[["false", "missing"]], 0)
     swapped = xy.copy()
     swapped[0] = [9.5, 9.5]  # one lies among the others
     assert share_kept(mine, swapped, 6)[0] == 0
-    stray = check(mine, swapped, 6, sample=None)
+    stray = check_map(mine, swapped, 6, sample=None)
     assert stray.frame.iloc[0][["kept", "false", "missing"]].tolist() == [0, 6, 6]
     assert set(stray.neighbors(mine.ids[0])["kind"]) == {"false", "missing"}
 
@@ -237,12 +237,12 @@ def test_of_equally_near_ones_only_as_many_as_are_lacking_are_missing():
     mine = embeddings_of(vectors)
     xy = np.c_[places, np.zeros(13)].astype(float)
     # On the map: the nearer one, the far one, and the last of the ten. The list wants two of the ten, whichever.
-    point = check(mine, xy, 3, ids=mine.ids[0])
+    point = check_map(mine, xy, 3, ids=mine.ids[0])
     assert point.frame.iloc[0][["false", "missing"]].tolist() == [1, 1]
     assert point.neighbors(mine.ids[0])["kind"].value_counts().to_dict() == {"kept": 2, "false": 1, "missing": 1}
     # Three of the ten: each is as near as the third, so all are kept; the nearer one is missing all the same.
     xy[1] = xy[12] = [99, 0]
-    point = check(mine, xy, 3, ids=mine.ids[0])
+    point = check_map(mine, xy, 3, ids=mine.ids[0])
     assert point.frame.iloc[0][["kept", "false", "missing"]].tolist() == [1, 0, 1]
     assert share_kept(mine, xy, 3)[0] == 1
     assert point.trustworthiness == 1
@@ -250,7 +250,7 @@ def test_of_equally_near_ones_only_as_many_as_are_lacking_are_missing():
 
 
 def test_a_map_in_one_place_is_not_praised(digits):
-    found = check(digits, np.zeros((300, 2)), sample=None)
+    found = check_map(digits, np.zeros((300, 2)), sample=None)
     assert found.kept < 0.15
     assert found.continuity < 0.65
 
@@ -265,11 +265,11 @@ def test_points_at_one_place_leave_themselves_out():
 
 
 def test_the_words_say_the_numbers_their_chance_and_their_sample(digits, xy):
-    text = check(digits, xy, sample=100, seed=2).summary
+    text = check_map(digits, xy, sample=100, seed=2).summary
     assert "Of the 15 nearest neighbours (cosine) the map keeps" in text
     assert "by chance 5.0%" in text
     assert "Measured on 100 of 300 points, drawn with seed 2; in brackets 95% intervals." in text
-    found = check(digits, xy, sample=None)
+    found = check_map(digits, xy, sample=None)
     assert f"trustworthiness {found.trustworthiness:.3f}, continuity {found.continuity:.3f}" in found.summary
     assert "all 300 points, exact" in repr(found)
 
@@ -288,10 +288,10 @@ def test_the_words_say_the_numbers_their_chance_and_their_sample(digits, xy):
 )
 def test_a_wrong_argument_says_what_is_right(digits, xy, arguments, message):
     with pytest.raises(InputError, match=message):
-        check(digits, xy, **arguments)
+        check_map(digits, xy, **arguments)
 
 
-@pytest.mark.parametrize("measure", [share_kept, check])
+@pytest.mark.parametrize("measure", [share_kept, check_map])
 @pytest.mark.parametrize("xy", [np.zeros((4, 2)), np.zeros((5, 3)), np.full((5, 2), np.nan)])
 def test_a_map_of_something_else_is_refused(xy, measure):
     with pytest.raises(InputError, match=r"expected \(5, 2\) finite positions"):
@@ -300,4 +300,4 @@ def test_a_map_of_something_else_is_refused(xy, measure):
 
 def test_no_vectors_have_no_map_to_check():
     with pytest.raises(InputError, match="no vectors, so no map"):
-        check(embeddings_of(np.zeros((0, 4))), np.zeros((0, 2)))
+        check_map(embeddings_of(np.zeros((0, 4))), np.zeros((0, 2)))

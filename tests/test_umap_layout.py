@@ -229,3 +229,24 @@ def test_a_numba_folder_of_the_users_is_used_and_kept(tmp_path):
     value, path, named = run_read_only(tmp_path, NUMBA_CACHE_DIR=str(mine))
     assert (value, named) == ("42", str(mine))
     assert list(Path(path).glob("*.nbi"))
+
+
+BEHIND = """
+import sys, threading
+{imported}
+import vizkit as vk
+images, encoder = vk.scenes("held-out").subset(range(8)), vk.Encoder("scenes")
+vk.embed(images, encoder, cache=sys.argv[1], progress=False)
+from vizkit.umap_layout import is_warm
+behind = [thread for thread in threading.enumerate() if thread.name == "vizkit-warm-up"]
+for thread in behind:
+    thread.join()
+print(len(behind), is_warm(), "umap" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("imported", "told"), [("import ipykernel", "1 True True"), ("", "0 False False")])
+def test_a_notebook_warms_up_behind_embed_and_a_script_does_not(imported, told, tmp_path):
+    command = [sys.executable, "-c", BEHIND.format(imported=imported), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == told

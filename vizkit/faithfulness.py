@@ -148,7 +148,7 @@ class Faithfulness:
         return f"<p><b>Faithfulness.</b> {html.escape(self.summary)}</p>"
 
 
-def check(
+def check_map(
     embeddings: Embeddings,
     xy: "NDArray[np.floating]",
     k: int = 15,
@@ -160,9 +160,9 @@ def check(
 ) -> Faithfulness:
     """Measure how far a map keeps the true nearest neighbors: quickly on a sample, exactly for a selection or for all.
 
-    `check(e, xy)` takes a sample of the points, `check(e, xy, ids=[...])` exactly these, and
-    `check(e, xy, sample=None)` all, which takes time that grows with the square of their number. The values of a point
-    are exact in each: only the means of a sample are estimates.
+    `check_map(e, xy)` takes a sample of the points, `check_map(e, xy, ids=[...])` exactly these, and
+    `check_map(e, xy, sample=None)` all, which takes time that grows with the square of their number. The values of a
+    point are exact in each: only the means of a sample are estimates.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .embeddings import Embeddings
-from .faithfulness import Faithfulness, check
+from .faithfulness import Faithfulness, check_map
 from .figures import layout_figure
 from .graph import neighbor_graph
 
@@ -99,10 +99,10 @@ class Layout:
         Raises
         ------
         InputError
-            As `vizkit.faithfulness.check`.
+            As `vizkit.check_map`.
         """
         metric = self.provenance["metric"]
-        return check(self.embeddings, self.xy, max(self.k, 1), metric=metric, ids=ids, sample=sample, seed=seed)
+        return check_map(self.embeddings, self.xy, max(self.k, 1), metric=metric, ids=ids, sample=sample, seed=seed)
 
     def figure(self, color: str | None = None, neighbors_of: str | None = None) -> "go.Figure":
         """Return the map as a plain plotly figure (WebGL; hover shows id and columns).

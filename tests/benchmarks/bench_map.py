@@ -42,9 +42,9 @@ def embeddings(x: np.ndarray):
 
 
 def quality(mine: Any, xy: np.ndarray) -> dict[str, float]:
-    from vizkit.faithfulness import check, share_kept
+    from vizkit.faithfulness import check_map, share_kept
 
-    measured = check(mine, xy, K, sample=2000)
+    measured = check_map(mine, xy, K, sample=2000)
     return {"kept": float(share_kept(mine, xy, K).mean()), "trustworthiness": measured.trustworthiness}
 
 
