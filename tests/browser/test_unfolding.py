@@ -185,3 +185,89 @@ def test_the_panel_redraws_the_map_while_a_slider_is_moved_by_keyboard(lab, scen
         history.first.scroll_into_view_if_needed()
         lab.screenshot(f"panel-history-{theme.lower()}")
         slider.scroll_into_view_if_needed()
+
+
+# Nothing is made before the gate opens; the map stands, so that only pictures come.
+GATED = """
+import threading
+from vizkit.widgets.thumbnails import Thumbnails
+gate, small = threading.Event(), Thumbnails._small
+def waiting(self, row):
+    gate.wait(120)
+    return small(self, row)
+Thumbnails._small = waiting
+"""
+
+
+def busy(lab, file):
+    """Keep the kernel busy until there is such a file."""
+    lab.page.evaluate(
+        "code => void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code})",
+        f"import pathlib\nwhile not pathlib.Path({str(file)!r}).exists(): time.sleep(0.05)",
+    )
+    lab.page.wait_for_timeout(300)
+
+
+def right_image(root, scenes, id):
+    shown = picture_of(root.locator("[data-vizkit=card-image]"))
+    rows = [scenes.row(id), *range(0, len(scenes), 20)]
+    return rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
+
+
+def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab, scenes, tmp_path):
+    show = "explorer = vk.explore(embeddings, vk.project(embeddings, method='pca'))\nexplorer"
+    lab.open_cells(SET_UP + GATED, show)
+    lab.run_all(seconds=300)
+    root = lab.cell(1).locator(".vizkit-explorer")
+    root.locator("[data-vizkit=map][data-drawn]").wait_for()
+    root.scroll_into_view_if_needed()
+    assert root.locator("[data-vizkit=thumbnails]").inner_text() == "Thumbnails 0%"
+    lonely = LONELIEST.replace("explorer._shown[0].xy", "explorer.layout_of_points.xy")
+    id = scenes.ids[int(lab.python(lonely))]
+
+    # The kernel is busy: a quiet place for the picture, then the sharp one without any thumbnail.
+    busy(lab, tmp_path / "first")
+    lab.page.mouse.move(*position(root, id).values())
+    image = root.locator("[data-vizkit=card-image]")
+    root.locator("[data-vizkit=card-image][data-waiting]").wait_for()
+    lab.screenshot("thumbnail-waiting")
+    (tmp_path / "first").touch()
+    root.locator("[data-vizkit=card-image][data-kind=sharp]").wait_for()
+    assert image.get_attribute("data-waiting") is None
+    assert root.locator("[data-vizkit=card-id]").inner_text() == id
+    assert right_image(root, scenes, id)
+
+    # A query, a selection and a zoom stay as they are when the thumbnails come, and so does the panel.
+    lab.page.mouse.click(*position(root, id).values())
+    root.locator("[data-vizkit=query]").get_by_text(id).first.wait_for()
+    lab.python("explorer.selection = explorer.neighbors[:3]")
+    root.get_by_text("3 selected").wait_for()
+    root.locator("[data-vizkit=neighbor] [data-overlay=on]").nth(11).wait_for()
+    lab.page.mouse.wheel(0, -300)
+    lab.page.wait_for_timeout(300)
+    before, tile = places(root, scenes.ids), root.locator("[data-vizkit=neighbor]").first
+    tile.evaluate("element => { element.mark = true; }")
+    hovered = root.locator("[data-vizkit=card-id]").inner_text()
+    lab.python("gate.set()")
+    root.locator("[data-vizkit=thumbnails]").wait_for(state="hidden")
+    assert lab.python("explorer._coming, explorer.errors, explorer.query == " + repr(id)) == "(False, [], True)"
+    assert tile.evaluate("element => element.mark")
+    assert root.locator("[data-vizkit=card-id]").inner_text() == hovered
+    assert root.get_by_text("3 selected").is_visible()
+    np.testing.assert_allclose(places(root, scenes.ids), before)
+
+    # Another point, while the kernel is busy: its thumbnail is in the browser.
+    lab.page.mouse.move(5, 5)
+    busy(lab, tmp_path / "second")
+    box = root.locator("[data-vizkit=map]").bounding_box()
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    others = [other for other in scenes.ids if other != id]
+    nearest = others[int(np.hypot(*(places(root, others) - middle).T).argmin())]
+    lab.page.mouse.move(*position(root, nearest).values())
+    root.locator("[data-vizkit=card-image][data-kind=thumbnail]").wait_for()
+    shown = root.locator("[data-vizkit=card-id]").inner_text()
+    assert shown != id
+    assert right_image(root, scenes, shown)
+    (tmp_path / "second").touch()
+    lab.screenshot("thumbnail-there")
+    lab.python("gate.is_set()")  # a kernel that is ended while it is busy complains

@@ -4,7 +4,7 @@ import { createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
 import { createJupyterHost } from "../../vizkit/widgets/static/jupyter.js";
 import { readData } from "../../vizkit/widgets/static/wire.js";
 import { progressText } from "../../vizkit/widgets/static/progress.js";
-import { RecentMap } from "../../vizkit/widgets/static/pictures.js";
+import { createPictures, RecentMap } from "../../vizkit/widgets/static/pictures.js";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -234,4 +234,51 @@ test("what was used longest ago is forgotten first", () => {
   recent.get("a");
   recent.set("c", 3);
   assert.deepEqual([recent.get("a"), recent.get("b"), recent.get("c")], [1, undefined, 3]);
+});
+
+const told = (part) => ({ done: 0.5, rows: Uint32Array.of(...part.map(([row]) => row)), offsets: Uint32Array.of(0, ...part.map((_, i) => part.slice(0, i + 1).reduce((sum, [, file]) => sum + file.length, 0))), files: Uint8Array.from(part.flatMap(([, file]) => file)) });
+
+/** A store whose pictures "decode" to their bytes; `seen` fills as promises are kept. */
+function storing(data) {
+  const decodings = [], seen = {};
+  globalThis.createImageBitmap = async (blob) => { const bytes = Array.from(new Uint8Array(await blob.arrayBuffer())); decodings.push(bytes); return bytes; };
+  const pictures = createPictures({ ids: ["a", "b", "c", "d"], thumbnails: null, offsets: null, has_pictures: true, coming: true, ...data }, async () => ({ image: new Blob([Uint8Array.of(99)]) }));
+  return { pictures, decodings, seen, ask: (row) => pictures.thumbnail(row).then((picture) => { seen[row] = picture; }) };
+}
+const decoded = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+test("a thumbnail that is asked for before it is made comes when it is made, once, and an empty one says there is none", async () => {
+  const { pictures, decodings, seen, ask } = storing();
+  for (const row of [2, 2, 0, 1]) ask(row);
+  await decoded();
+  assert.deepEqual([seen, pictures.isComing(2), pictures.has(2), pictures.peek(2)], [{}, true, false, undefined]);
+  pictures.add(told([[3, [7]], [2, [8, 9]], [0, []]]));
+  await decoded();
+  assert.deepEqual([seen, decodings], [{ 2: [8, 9], 0: null }, [[8, 9]]]);
+  assert.deepEqual([0, 1, 2, 3].map(pictures.has), [false, false, true, true]);
+  assert.deepEqual([0, 1, 2, 3].map(pictures.isComing), [false, true, false, false]);
+  assert.deepEqual([pictures.peek(2), await pictures.thumbnail(3), await pictures.sharp(1)], [[8, 9], [7], [99]]);
+});
+
+test("when no more thumbnails come, the traits have them all, and who still waits hears so", async () => {
+  const { pictures, decodings, seen, ask } = storing();
+  ask(1);
+  ask(3);
+  pictures.add(told([[2, [5]]]));
+  const kept = pictures.thumbnail(2);
+  pictures.setData({ ids: ["a", "b", "c", "d"], thumbnails: Uint8Array.of(4, 5, 6), offsets: Uint32Array.of(0, 0, 1, 2, 2), has_pictures: true, coming: false });
+  await decoded();
+  assert.deepEqual([seen, pictures.isComing(3), decodings], [{ 1: [4], 3: null }, false, [[5], [4]]]);
+  assert.equal(pictures.thumbnail(2), kept);
+});
+
+test("parts reach every view, and what a new view is sent reaches that view alone", () => {
+  const model = fakeModel({ _coming: true }), host = createJupyterHost(model, "v1"), parts = [];
+  host.onPictures((part) => parts.push([part.done, Array.from(part.rows), Array.from(part.offsets), Array.from(part.files)]));
+  const buffers = () => [odd(Uint32Array.of(4, 1)), odd(Uint32Array.of(0, 1, 3)), odd(Uint8Array.of(7, 8, 9))];
+  model.receive({ type: "thumbnails", view: null, done: 0.25 }, buffers());
+  model.receive({ type: "thumbnails", view: "v2", done: 0.5 }, buffers());
+  model.receive({ type: "thumbnails", view: "v1", done: 0.75 }, buffers());
+  assert.equal(host.data.coming, true);
+  assert.deepEqual(parts, [0.25, 0.75].map((done) => [done, [4, 1], [0, 1, 3], [7, 8, 9]]));
 });

@@ -1,8 +1,9 @@
 """The explorer: map, neighbours and evidence in one linked widget.
 
 What the user does in the browser comes as messages, one an act, and never as traits: traits may be merged on their way.
-Bulk data goes the other way once, as bytes. While a map unfolds only its positions travel, as messages; the traits
-follow when it stands. Messages (JSON, then buffers):
+Bulk data goes the other way once, as bytes. While a map unfolds only its positions travel, as messages, and so do
+thumbnails while they are made; the traits follow when the map stands and when no more thumbnails come. Messages (JSON,
+then buffers):
 
     from a view   {type: "ready", view}
                   {type: "query", view, id | null}
@@ -13,6 +14,9 @@ follow when it stands. Messages (JSON, then buffers):
     to the views  {type: "state", origin: view | null, query?}               [uint32 rows]?  what changed
                   {type: "map", done}                                        [float32 x, y]? where the points are now;
                         done: share of UMAP's epochs, null: the map stands
+                  {type: "thumbnails", view: view | null, done}              [uint32 rows] [uint32 offsets] [WebP files]
+                        those made since the last part; to a view that is new, all so far. An empty file: there is none.
+                        done: share of all that are made. After the last of them the trait `_coming` is false
                   {type: "problem", error}                                   what went wrong outside of any question
                   {type: "reply", view, serial, ok, error | fields}          [...]
 
@@ -26,7 +30,6 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import numpy as np
 import traitlets as t
 
@@ -36,9 +39,11 @@ from ..graph import neighbor_graph
 from ..projection import Frame, Layout, as_layout, unfolding
 from .answers import Answers
 from .bundle import bundle, styles
+from .feed import ThumbnailFeed
+from .linked import Linked
 from .page import page, page_file, write_page
-from .stream import MapStream
-from .thumbnails import thumbnails
+from .stream import Stream
+from .thumbnails import thumbnails_of
 from .wire import columns_of, moving_note, positions_of
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 _BULK = ("ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k")
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(Linked):
     """A linked view of embeddings: hover the map, click an image, see its neighbours and why they are near.
 
     Attributes
@@ -66,9 +71,6 @@ class Explorer(anywidget.AnyWidget):
         What went wrong while answering the browser or unfolding a map, oldest first; each was shown in the widget too.
     """
 
-    query = t.Unicode(None, allow_none=True)
-    selection = t.List(t.Unicode())
-    neighbors = t.List(t.Unicode(), read_only=True)
     moving = t.Bool(False, read_only=True)
 
     ids = t.List(t.Unicode(), read_only=True).tag(sync=True)
@@ -78,29 +80,33 @@ class Explorer(anywidget.AnyWidget):
     _columns = t.List().tag(sync=True)
     _thumbnails = t.Bytes().tag(sync=True)
     _offsets = t.Bytes().tag(sync=True)
+    _coming = t.Bool(False).tag(sync=True)  # whether thumbnails are still being made
     _graph = t.Bytes().tag(sync=True)
     _similarities = t.Bytes().tag(sync=True)
     _k = t.Int().tag(sync=True)
     _info = t.Dict().tag(sync=True)
+
+    _feed: ThumbnailFeed | None = None  # where thumbnails had to be made
 
     def __init__(self, embeddings: Embeddings, layout: Layout, k: int) -> None:
         self.embeddings = embeddings
         self.layout_of_points = layout
         self.errors: list[str] = []
         self._answers = Answers(embeddings)
-        self._stream: MapStream | None = None
+        self._stream: Stream[Frame] | None = None
         self._shown: tuple[Frame, dict[str, Any]] | None = None  # the frame on the screen, and how it is drawn
         self._done = 0.0
         self._one_map = RLock()  # a map that ends and the next that begins do not mix what they say
-        self._cause: tuple[str | None, str | None] = (None, None)  # the view and the trait it is changing
         self._rows = {id: row for row, id in enumerate(embeddings.ids)}
         graph = neighbor_graph(embeddings, k)
-        small, offsets = thumbnails(embeddings)
+        self._thumbs = thumbnails_of(embeddings)
+        small, offsets = self._thumbs.all()
         super().__init__(
             _xy=positions_of(layout.xy),
             _columns=columns_of(embeddings.frame, layout.kept),
             _thumbnails=small,
             _offsets=offsets,
+            _coming=not self._thumbs.complete,
             _graph=np.ascontiguousarray(graph.indices, "<i4").tobytes(),
             _similarities=np.ascontiguousarray(graph.similarities, "<f4").tobytes(),
             _k=graph.k,
@@ -109,41 +115,15 @@ class Explorer(anywidget.AnyWidget):
         self.set_trait("ids", embeddings.ids)
         self._neighbor_rows = graph.indices
         self.on_msg(self._receive)
-
-    @t.validate("query")
-    def _known_query(self, proposal: Mapping[str, Any]) -> str | None:
-        if proposal["value"] is not None:
-            self.embeddings.row(proposal["value"])
-        return proposal["value"]
-
-    @t.validate("selection")
-    def _known_selection(self, proposal: Mapping[str, Any]) -> list[str]:
-        rows = {self.embeddings.row(id) for id in proposal["value"]}
-        ids = self.embeddings.ids
-        return [ids[row] for row in sorted(rows)]
+        if self._coming:
+            self._feed = ThumbnailFeed(self._thumbs, send=self.send, over=self._pictures_stand, fail=self._show_error)
+            self._feed.start()
 
     @t.observe("query")
-    def _follow_query(self, change: Mapping[str, Any]) -> None:
-        ids = self.embeddings.ids
-        rows = [] if change["new"] is None else self._neighbor_rows[self._rows[change["new"]]]
-        self.set_trait("neighbors", [ids[row] for row in rows])
-
-    @t.observe("query", "selection")
-    def _tell_views(self, change: Mapping[str, Any]) -> None:
-        """Tell the views what changed, and that alone: the other trait may have moved on in the browser meanwhile."""
-        # The view that caused the change has it already. What an observer changes on top of that is news to it too.
-        view, name = self._cause
-        self._cause = (None, None) if name == change["name"] else self._cause
-        self._send_state(view if name == change["name"] else None, change["name"])
-
-    def _send_state(self, origin: str | None, *names: str) -> None:
-        state: dict[str, Any] = {"type": "state", "origin": origin}
-        buffers = []
-        if "query" in names:
-            state["query"] = self.query
-        if "selection" in names:
-            buffers = [np.array([self._rows[id] for id in self.selection], "<u4").tobytes()]
-        self.send(state, buffers)
+    def _need_pictures(self, change: Mapping[str, Any]) -> None:
+        if change["new"] is not None:
+            row = self._rows[change["new"]]
+            self._thumbs.first([row, *self._neighbor_rows[row]])
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         """Take one message of a view; what goes wrong is shown there and kept in `errors`."""
@@ -153,6 +133,8 @@ class Explorer(anywidget.AnyWidget):
                 self._send_state(None, "query", "selection")
                 if self.moving:
                     self._send_map(self._done, self._shown[0].xy if self._shown else None)
+                if self._feed is not None and self._coming:
+                    self._feed.catch_up(view)
             elif kind == "query":
                 self._cause = (view, "query")
                 self.query = content.get("id")
@@ -213,7 +195,9 @@ class Explorer(anywidget.AnyWidget):
         return True
 
     def close(self) -> None:
-        """Close the widget and end the unfolding."""
+        """Close the widget and end the unfolding, and the making of thumbnails."""
+        if self._feed is not None:
+            self._feed.stop()
         if self._stream is not None:
             self._stream.stop()
             self.set_trait("moving", False)
@@ -242,15 +226,16 @@ class Explorer(anywidget.AnyWidget):
             Share of the epochs, 0 to 1, before the points move: until then the map before stays on the screen.
         """
 
-        def tell(frame: Frame) -> None:
+        def tell(frame: Frame) -> int:
             if stream is not self._stream:
-                return
+                return 0
             self._done = frame.done
             if frame.done < hold:
                 self._send_map(frame.done)
-            else:
-                self._shown = (frame, parameters)
-                self._send_map(frame.done, frame.xy)
+                return 0
+            self._shown = (frame, parameters)
+            self._send_map(frame.done, frame.xy)
+            return frame.xy.nbytes
 
         def end(frame: Frame) -> None:
             layout = as_layout(self.embeddings, frame.xy, **parameters)
@@ -260,14 +245,16 @@ class Explorer(anywidget.AnyWidget):
 
         def fail(error: Exception) -> None:
             with self._one_map:
-                self.send({"type": "problem", "error": self._note_error(error)})
+                self._show_error(error)
                 if stream is self._stream:
                     self._stand(self.layout_of_points)
 
         with self._one_map:
             if self._stream is not None:
                 self._stream.stop(0)
-            self._stream = stream = MapStream(frames, tell=tell, end=end, fail=fail, interrupted=self.stop, delay=delay)
+            self._stream = stream = Stream(
+                frames, name="map", tell=tell, end=end, fail=fail, interrupted=self.stop, delay=delay
+            )
             self._done = 0.0
             self._begin()
             stream.start()
@@ -293,8 +280,17 @@ class Explorer(anywidget.AnyWidget):
         self._send_map(None, layout.xy if same else None)
         self.set_trait("moving", False)
 
+    def _pictures_stand(self) -> None:
+        """Put the thumbnails that are there where a view opened later, or a saved notebook, finds them."""
+        with self._one_map, self.hold_sync():
+            self._thumbnails, self._offsets = self._thumbs.all()
+            self._coming = False
+
     def _send_map(self, done: float | None, xy: "NDArray[np.float32] | None" = None) -> None:
         self.send({"type": "map", "done": done}, [] if xy is None else [positions_of(xy)])
+
+    def _show_error(self, error: Exception) -> None:
+        self.send({"type": "problem", "error": self._note_error(error)})
 
     def _note_error(self, error: Exception) -> str:
         text = str(error) if isinstance(error, VizkitError) else f"{type(error).__name__}: {error}"
@@ -304,8 +300,8 @@ class Explorer(anywidget.AnyWidget):
     def to_html(self, path: str | Path, *, queries: Sequence[str] | None = None) -> Path:
         """Write the explorer, its query and selection into one HTML file that needs no kernel and makes no request.
 
-        A map that is unfolding is waited for, so that the file does not depend on the moment; `stop` it first to write
-        what is shown.
+        A map that is unfolding is waited for, and so are thumbnails, so that the file does not depend on the moment;
+        `stop` the map first to write what is shown.
 
         Parameters
         ----------
@@ -334,15 +330,18 @@ class Explorer(anywidget.AnyWidget):
             raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
         wanted = list(queries) if queries is not None else self._shown_queries()
         self.wait()
+        self._thumbs.finish()
         evidence = {}
         for id in tqdm(wanted, desc="evidence", unit="query", delay=2, leave=False):
             ids = self.embeddings.ids
             others = [ids[row] for row in self._neighbor_rows[self.embeddings.row(id)]]
             evidence[id] = self._answers.whole_evidence(id, others)
+        small, offsets = self._thumbs.all()
         used = {answer["fields"]["method"] for answer in evidence.values()}
         methods = [m for m in self._info["methods"] if m["name"] in used]
         info = {**self._info, "has_pictures": False, "methods": methods}
-        traits = {name: getattr(self, name) for name in _BULK} | {"_info": info}
+        traits = {name: getattr(self, name) for name in _BULK}
+        traits |= {"_info": info, "_thumbnails": small, "_offsets": offsets}
         state = {"query": self.query, "selection": [self._rows[id] for id in self.selection]}
         provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
         text = page(str(info["title"] or "vizkit"), traits, evidence, state=state, provenance=provenance)

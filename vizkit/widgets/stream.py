@@ -1,62 +1,74 @@
-"""A map that moves: frames taken from an iterator in a background thread, a few a second told to whoever shows them."""
+"""Work behind a widget: steps taken from an iterator in a thread of its own, some told to whoever shows them."""
 
 import atexit
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from ..projection import Frame
-
-_SHORTEST_PAUSE = 0.1  # seconds between two frames: points glide over it, and more would only fill the line
+_SHORTEST_PAUSE = 0.1  # seconds between two steps: points glide over it, and more would only fill the line
 _BYTES_A_SECOND = 4e6  # what a notebook's connection carries beside everything else
 _PATIENCE = 2.0  # seconds to wait for a thread that was told to end; compiling cannot be interrupted
 _PATIENCE_AT_EXIT = 10.0
 
-_running: "WeakSet[MapStream]" = WeakSet()
+_running: "WeakSet[Stream[Any]]" = WeakSet()
 
 
-class MapStream:
-    """Takes frames in a thread of its own until the last one, an error, or `stop`.
+class Step(Protocol):
+    """What an iterator yields: `done` is the share of the work, and 1 at the last."""
 
-    Exactly one of these three ends it: `end` is called with the last frame, `fail` with the error, both in the thread;
+    @property
+    def done(self) -> float:
+        """As above."""
+        ...
+
+
+S = TypeVar("S", bound=Step)
+
+
+class Stream(Generic[S]):
+    """Takes steps in a thread of its own until the last one, an error, or `stop`.
+
+    Exactly one of these three ends it: `end` is called with the last step, `fail` with the error, both in the thread;
     after `stop` has returned True neither is. An interrupted notebook cell calls `interrupted`, and the end of the
     interpreter ends the thread.
 
     Parameters
     ----------
-    frames
+    steps
         Makes the iterator; called in the thread. The iterator is closed in any case.
+    name
+        The thread's, after "vizkit-".
     tell
-        Called with a frame, at most some ten times a second.
+        Called with a step, at most some ten times a second; returns how many bytes it has sent.
     end, fail
         As above. What `end` raises goes to `fail`.
     interrupted
         Called in the main thread when a cell of the notebook was interrupted meanwhile.
     delay
-        Seconds to wait before the first frame is asked for.
+        Seconds to wait before the first step is asked for.
     """
 
     def __init__(
         self,
-        frames: "Callable[[], Iterator[Frame]]",
+        steps: Callable[[], Iterator[S]],
         *,
-        tell: "Callable[[Frame], None]",
-        end: "Callable[[Frame], None]",
+        name: str,
+        tell: Callable[[S], int],
+        end: Callable[[S], None],
         fail: Callable[[Exception], None],
         interrupted: Callable[[], None],
         delay: float = 0.0,
     ) -> None:
-        self._frames, self._delay = frames, delay
+        self._steps, self._delay = steps, delay
         self._tell, self._end, self._fail, self._interrupted = tell, end, fail, interrupted
         self._stopped, self._over = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._claimed = False
         # A thread that is no daemon would hold up the end of the interpreter before atexit could stop it.
-        self._thread = threading.Thread(target=self._run, name="vizkit-map", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"vizkit-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -102,24 +114,24 @@ class MapStream:
             self._over.set()
 
     def _take(self) -> None:
-        frames, next_tell = self._frames(), 0.0
+        steps, next_tell = self._steps(), 0.0
         try:
-            for frame in frames:
+            for step in steps:
                 if self._stopped.is_set():
                     return
-                if frame.done >= 1:
+                if step.done >= 1:
                     if self._claim():
-                        self._finish(frame)
+                        self._finish(step)
                     return
                 if time.monotonic() >= next_tell:
-                    self._tell(frame)
-                    next_tell = time.monotonic() + max(_SHORTEST_PAUSE, frame.xy.nbytes / _BYTES_A_SECOND)
+                    sent = self._tell(step)
+                    next_tell = time.monotonic() + max(_SHORTEST_PAUSE, sent / _BYTES_A_SECOND)
         finally:
-            getattr(frames, "close", lambda: None)()  # a generator is not left half-way until it is collected
+            getattr(steps, "close", lambda: None)()  # a generator is not left half-way until it is collected
 
-    def _finish(self, frame: "Frame") -> None:
+    def _finish(self, step: S) -> None:
         try:
-            self._end(frame)
+            self._end(step)
         except Exception as error:  # as in _run; the claim is ours already
             self._fail(error)
 

@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -54,10 +55,12 @@ class Thumbnails:
 
     def __init__(self, images: "ImageSet | None", ids: list[str]) -> None:
         self._images, self._ids = images, ids
+        self._known = set() if images is None else set(images.ids)
         self._files: list[bytes | None] = [None] * (len(ids) if images is not None else 0)
         self.log: list[int] = []
         self._side = next((s for most, s in _SIDES if len(ids) <= most), _SMALLEST)
-        self._order = iter(np.random.default_rng(0).permutation(len(self._files)).tolist())
+        self._order: list[int] = np.random.default_rng(0).permutation(len(self._files)).tolist()
+        self._at = 0  # all before it in the order are made
         self._wanted: list[int] = []
         self._one_batch = threading.Lock()
 
@@ -123,16 +126,18 @@ class Thumbnails:
     def _next_rows(self) -> list[int]:
         wanted, self._wanted = self._wanted, []
         rows = [row for row in dict.fromkeys(wanted) if self._files[row] is None]
-        for row in self._order:
-            if self._files[row] is None and row not in rows:
-                rows.append(row)
+        while self._at < len(self) and self._files[self._order[self._at]] is not None:
+            self._at += 1
+        for row in islice(self._order, self._at, None):
             if len(rows) >= _AT_ONCE:
                 break
+            if self._files[row] is None and row not in rows:
+                rows.append(row)
         return rows
 
     def _small(self, row: int) -> bytes:
         images, id = self._images, self._ids[row]
-        if images is None or id not in images.ids:
+        if images is None or id not in self._known:
             return b""
         try:
             # Three times as large is where `webp` would begin to make it smaller in any case.

@@ -8,7 +8,7 @@ const DWELL = 140; // milliseconds over one point before a sharper picture is as
 /**
  * @param {HTMLElement} surface the card is placed inside it
  * @param {{thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
- *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean}} pictures
+ *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean, isComing: (row: number) => boolean}} pictures
  */
 export function createCard(surface, pictures) {
   const picture = make("canvas", { class: "vk-card-image", "data-vizkit": "card-image", role: "img" });
@@ -19,12 +19,21 @@ export function createCard(surface, pictures) {
   let shown = -1, timer = 0;
 
   function paint(row, bitmap, kind) {
-    if (row !== shown || !bitmap) return;
+    if (row !== shown || (kind === "thumbnail" && picture.dataset.kind === "sharp")) return;
+    wait(false);
+    picture.hidden = !bitmap && !pictures.has(row);
+    if (!bitmap) return;
     const context = sizeCanvas(picture, CARD_IMAGE, CARD_IMAGE);
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, ...containRect(bitmap, CARD_IMAGE, CARD_IMAGE));
     picture.dataset.row = String(row);
     picture.dataset.kind = kind;
+  }
+
+  /** A picture that is still being made has a place of its own, so that the card does not jump when it comes. */
+  function wait(on) {
+    picture.toggleAttribute("data-waiting", on);
+    picture.setAttribute("aria-busy", String(on));
   }
 
   function clearPicture() {
@@ -35,14 +44,15 @@ export function createCard(surface, pictures) {
 
   function loadPicture(row, id) {
     clearPicture();
-    picture.hidden = !pictures.has(row);
+    picture.hidden = !pictures.has(row) && !pictures.isComing(row);
+    wait(pictures.isComing(row));
     picture.setAttribute("aria-label", `Picture of ${clipText(id)}`);
     const ready = pictures.peek(row);
     if (ready) paint(row, ready, "thumbnail");
     else pictures.thumbnail(row).then((bitmap) => paint(row, bitmap, "thumbnail"));
     timer = setTimeout(() => {
       // Without a kernel the thumbnail stays: a card is no place to complain.
-      pictures.sharp(row).then((bitmap) => { if (bitmap) { picture.hidden = false; paint(row, bitmap, "sharp"); } }, () => {});
+      pictures.sharp(row).then((bitmap) => { if (bitmap) paint(row, bitmap, "sharp"); }, () => {});
     }, DWELL);
   }
 

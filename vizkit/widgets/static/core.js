@@ -16,14 +16,17 @@ import { watchTheme } from "./theme.js";
 /**
  * @typedef {{ids: string[], xy: Float32Array, columns: Column[], thumbnails: Uint8Array | null, offsets: Uint32Array | null,
  *   graph: Int32Array, similarities: Float32Array, k: number, methods: {name: string, title: string}[], can_explain: boolean,
- *   why_not: string, has_pictures: boolean, title: string, note: string}} Data
+ *   why_not: string, has_pictures: boolean, title: string, note: string, coming?: boolean}} Data
+ *   `coming`: thumbnails are still being made
+ * @typedef {{done: number, rows: Uint32Array, offsets: Uint32Array, files: Uint8Array}} Part thumbnails: that of rows[i] lies from
+ *   offsets[i] to offsets[i + 1], empty where there is none; `done`: share of all that are made
  * @typedef {{query?: string | null, selection?: ArrayLike<number>}} State what is left out stays as it is
  * @typedef {{done: number | null, xy: Float32Array | null}} Moving `done`: share of UMAP's epochs, null: the map stands;
  *   `xy`: where the points are now, null: as before
  * @typedef {{data: Data, send: (event: {type: "query", id: string | null} | {type: "select", rows: Uint32Array} | {type: "stop"}) => void,
  *   request: (type: "evidence" | "picture", payload: any) => Promise<any>, onState: (callback: (state: State) => void) => void,
- *   onMap?: (callback: (moving: Moving) => void) => void, onProblem?: (callback: (text: string) => void) => void}} Host
- *   `onMap`: a map unfolds; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
+ *   onMap?: (callback: (moving: Moving) => void) => void, onPictures?: (callback: (part: Part) => void) => void, onProblem?: (callback: (text: string) => void) => void}} Host
+ *   `onMap`: a map unfolds; `onPictures`: thumbnails are made; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
  */
 
 const NO_COLUMN = "";
@@ -33,7 +36,7 @@ const QUERY_FACTS = 5; // columns told beside the query
 export function createExplorer(element, host) {
   const root = make("div", { class: "vizkit-explorer" });
   let data, rowOf, pictures, panel, inquiry, card;
-  let query = -1, trail = [], selection = new Set(), method = null, colorName = null, colorChosen = false, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1;
+  let query = -1, trail = [], selection = new Set(), method = null, colorName = null, colorChosen = false, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1, pictureShare = 0;
   let scale = columnScale(null, false);
 
   const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" });
@@ -238,7 +241,10 @@ export function createExplorer(element, host) {
     note.textContent = clipText(next.note ?? "", 300);
     nothing.hidden = next.ids.length > 0;
     map.surface.setAttribute("aria-label", `Map of ${next.ids.length} images. Arrow keys move from image to image, Enter shows neighbours, plus and minus zoom, 0 shows all, Escape clears.`);
-    const redo = !sameImages || next.thumbnails !== before.thumbnails || next.graph !== before.graph || JSON.stringify(optionsOf(next)) !== JSON.stringify(optionsOf(before));
+    const redo = !sameImages || next.graph !== before.graph || JSON.stringify(optionsOf(next)) !== JSON.stringify(optionsOf(before));
+    if (sameImages) pictures.setData(data);
+    else pictures = createPictures(data, (id) => host.request("picture", { id }));
+    progress.showPictures(data.coming ? pictureShare : null);
     if (redo) rebuild(sameImages);
     if (!sameImages || next.xy !== before.xy) map.setPositions(next.xy, query);
     fillColorBy();
@@ -253,13 +259,19 @@ export function createExplorer(element, host) {
     progress.show(done);
   }
 
+  /** Thumbnails that were made: who waits for one is served, and nothing else changes. */
+  function addPictures(part) {
+    pictures.add(part);
+    pictureShare = part.done;
+    progress.showPictures(data.coming ? pictureShare : null);
+  }
+
   function rebuild(sameImages) {
     rowOf = new Map(data.ids.map((id, row) => [id, row]));
     if (!sameImages) { query = -1; trail = []; selection = new Set(); clearSelection.hidden = true; hovered = -1; }
     card?.destroy();
     panel?.element.remove();
     inquiry?.destroy();
-    pictures = createPictures(data, (id) => host.request("picture", { id }));
     card = createCard(map.surface, pictures);
     panel = createPanel(optionsOf(data), {
       pick: ask, back: goBack, clear, method(name) { method = name; askEvidence(); }, near: (row) => map.setMarks({ near: row }),
@@ -273,6 +285,7 @@ export function createExplorer(element, host) {
   const stopTheme = watchTheme(root, (theme) => { dark = theme.dark; map.setTheme(theme); recolor(); panel.repaint(); });
   host.onProblem?.(say);
   host.onMap?.(setMap);
+  host.onPictures?.(addPictures);
   host.onState(setState);
   root.vizkit = {
     /** @param {string} id @returns {{x: number, y: number}} client pixels of an image's point */

@@ -2,14 +2,14 @@
 // travels as a trait, because traits may be merged on their way and events must not be.
 
 import { createExplorer } from "./core.js";
-import { alignedBytes, readData, readReply } from "./wire.js";
+import { alignedBytes, readData, readPart, readReply } from "./wire.js";
 
-const DATA_TRAITS = ["ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k", "_info"];
+const DATA_TRAITS = ["ids", "_xy", "_columns", "_thumbnails", "_offsets", "_coming", "_graph", "_similarities", "_k", "_info"];
 
 /** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
 export function createJupyterHost(model, view) {
   const open = new Map();
-  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {};
+  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {}, tellPictures = () => {};
 
   function onMessage(message, buffers) {
     if (message.type === "state" && message.origin !== view) {
@@ -17,6 +17,8 @@ export function createJupyterHost(model, view) {
       tellState({ query: message.query, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
     } else if (message.type === "map") {
       tellMap({ done: message.done, xy: buffers?.length ? new Float32Array(alignedBytes(buffers[0])) : null });
+    } else if (message.type === "thumbnails") {
+      if (!message.view || message.view === view) tellPictures(readPart(message, buffers));
     } else if (message.type === "problem") {
       tellProblem(message.error);
     } else if (message.type === "reply" && message.view === view && !message.ok && !Number.isInteger(message.serial)) {
@@ -58,6 +60,7 @@ export function createJupyterHost(model, view) {
       model.send({ type: "ready", view });
     },
     onMap(callback) { tellMap = callback; },
+    onPictures(callback) { tellPictures = callback; },
     onProblem(callback) { tellProblem = callback; },
     stop() { model.off("msg:custom", onMessage); },
   };

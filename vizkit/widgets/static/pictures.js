@@ -45,23 +45,59 @@ export async function decodePicture(blob) {
 }
 
 /**
- * @param {{ids: string[], thumbnails: Uint8Array | null, offsets: Uint32Array | null, has_pictures: boolean}} data
+ * @param {{ids: string[], thumbnails: Uint8Array | null, offsets: Uint32Array | null, has_pictures: boolean, coming: boolean}} data
+ *   `coming`: a thumbnail that is missing may come by `add`
  * @param {(id: string) => Promise<{image: Blob}>} requestPicture
  */
 export function createPictures(data, requestPicture) {
   const thumbnails = new RecentMap(THUMBNAILS_KEPT), decoded = new RecentMap(THUMBNAILS_KEPT), sharpOnes = new RecentMap(SHARP_KEPT);
+  const added = new Map(), waiting = new Map(); // files that came in parts, and who waits for one, by row
 
-  const has = (row) => Boolean(data.thumbnails && data.offsets && data.offsets[row + 1] > data.offsets[row]);
+  function fileOf(row) {
+    if (added.has(row)) return added.get(row);
+    return data.thumbnails && data.offsets ? data.thumbnails.subarray(data.offsets[row], data.offsets[row + 1]) : null;
+  }
 
-  /** @returns {Promise<ImageBitmap | null>} */
+  const has = (row) => Boolean(fileOf(row)?.length);
+  const isComing = (row) => data.coming && !has(row) && !added.has(row);
+
+  /** @returns {Promise<ImageBitmap | null>} pending until it comes where it is coming; null where there is none */
   function thumbnail(row) {
-    if (!has(row)) return Promise.resolve(null);
-    const known = thumbnails.get(row);
+    const known = thumbnails.get(row) ?? waiting.get(row)?.promise;
     if (known) return known;
-    const bytes = data.thumbnails.subarray(data.offsets[row], data.offsets[row + 1]);
+    if (isComing(row)) {
+      const wait = {};
+      wait.promise = new Promise((resolve) => { wait.resolve = resolve; });
+      waiting.set(row, wait);
+      return wait.promise;
+    }
+    const bytes = fileOf(row);
+    if (!bytes?.length) return Promise.resolve(null);
     const promise = decodePicture(new Blob([bytes], { type: pictureType(bytes) }));
     promise.then((bitmap) => bitmap && decoded.set(row, bitmap));
     return thumbnails.set(row, promise);
+  }
+
+  function serve(rows) {
+    for (const row of rows) {
+      const wait = waiting.get(row);
+      if (!wait || isComing(row)) continue;
+      waiting.delete(row);
+      wait.resolve(thumbnail(row));
+    }
+  }
+
+  /** Thumbnails that were made meanwhile: file i is that of row rows[i]; an empty one says that there is none. */
+  function add({ rows, offsets, files }) {
+    rows.forEach((row, i) => { if (!has(row)) added.set(row, files.subarray(offsets[i], offsets[i + 1])); });
+    serve(rows);
+  }
+
+  /** The same images, with data that is newer. */
+  function setData(next) {
+    if (next.thumbnails !== data.thumbnails && !next.coming) added.clear();
+    data = next;
+    serve([...waiting.keys()]);
   }
 
   /** @returns {Promise<ImageBitmap | null>} a picture as large as the host has it; null where it has none */
@@ -78,5 +114,5 @@ export function createPictures(data, requestPicture) {
   /** @param {number} row @returns {ImageBitmap | undefined} the thumbnail if it is decoded already */
   const peek = (row) => decoded.get(row);
 
-  return { has, thumbnail, peek, sharp };
+  return { has, isComing, thumbnail, peek, sharp, add, setData };
 }

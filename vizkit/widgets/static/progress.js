@@ -1,4 +1,4 @@
-// The line that says a map is still moving: how far it is, and a button that keeps it as it is.
+// The line that says what is still being made: how far a moving map is, with a button that keeps it as it is, and thumbnails.
 
 import { make } from "./elements.js";
 
@@ -12,14 +12,16 @@ export function progressText(done) {
 
 /**
  * @param {{stop: () => void, focusElsewhere: () => void}} told `focusElsewhere`: the button that had the focus goes away
- * @returns {{element: HTMLElement, show: (done: number | null) => void}} `show(null)`: the map stands
+ * @returns {{element: HTMLElement, show: (done: number | null) => void, showPictures: (done: number | null) => void}} null: the map
+ *   stands, no more pictures come
  */
 export function createProgress(told) {
   const text = make("span", { "aria-hidden": "true" }), bar = make("span", { class: "vk-progress-bar", "aria-hidden": "true" }, make("span"));
   const stop = make("button", { type: "button", class: "vk-button", text: "Stop", title: "Keep the map as it is now", on: { click: ask } });
   const line = make("div", { class: "vk-row vk-progress", "data-vizkit": "progress", hidden: true }, text, bar, stop);
   const spoken = make("span", { class: "vk-spoken", role: "status", "aria-live": "polite" });
-  const element = make("div", { class: "vk-progress-place" }, line, spoken);
+  const pictures = make("span", { "data-vizkit": "thumbnails", hidden: true }); // quiet: a screen reader reads no pictures
+  const element = make("div", { class: "vk-row vk-progress-place" }, pictures, line, spoken);
   let asked = false, said = -1, shown = null;
 
   function ask() {
@@ -45,6 +47,10 @@ export function createProgress(told) {
 
   return {
     element,
+    showPictures(done) {
+      pictures.hidden = done === null;
+      pictures.textContent = done === null ? "" : `Thumbnails ${Math.floor(100 * done)}%`;
+    },
     show(done) {
       if (done === null) {
         if (shown === null) return;

@@ -32,7 +32,13 @@ export function readData(model) {
     has_pictures: Boolean(info.has_pictures),
     title: info.title ?? "",
     note: info.note ?? "",
+    coming: Boolean(model.get("_coming")),
   };
+}
+
+/** @param {{done: number}} message @returns {import("./core.js").Part} */
+export function readPart({ done }, [rows, offsets, files]) {
+  return { done, rows: new Uint32Array(alignedBytes(rows)), offsets: new Uint32Array(alignedBytes(offsets)), files: new Uint8Array(alignedBytes(files)) };
 }
 
 /** @returns {any} a reply's fields with its buffers put where the core looks for them */
