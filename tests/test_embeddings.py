@@ -22,7 +22,7 @@ from vizkit import extraction as home
 from vizkit import shards, store
 from vizkit.embeddings import require_encoder
 from vizkit.errors import InputError, MissingEncoderError, StoreError
-from vizkit.widgets.thumbnails import thumbnails
+from vizkit.widgets.thumbnails import thumbnails_of
 
 
 class Counting(torch.nn.Module):
@@ -371,7 +371,7 @@ def test_a_dataset_that_bears_one_reader_at_a_time_has_one(tmp_path):
 
     encoder = fresh()
     found = vk.embed(vk.ImageSet.from_dataset(OneFile()), encoder, cache=tmp_path / "cache", progress=False)
-    files, offsets = thumbnails(found)
+    files, offsets = thumbnails_of(found).all()
     ends = np.frombuffer(offsets, "<u4")
     for i in range(40):
         picture = Image.open(io.BytesIO(files[ends[i] : ends[i + 1]])).convert("RGB")
@@ -510,3 +510,55 @@ def test_real_photos_are_found_by_their_kind_and_random_weights_fail(shared, tmp
         scores[name] = (nearest["label"].to_numpy() == labels).mean()
     assert scores["trained"] >= 0.6
     assert scores["random"] <= 0.2  # chance is 0.1
+
+
+def table(vectors, **columns):
+    return pd.DataFrame({"embedding": list(vectors), **columns}, index=list("abc"))
+
+
+def test_a_subset_is_in_the_order_asked_for_and_knows_where_it_comes_from():
+    whole = vk.Embeddings.from_frame(table(np.eye(3), label=[1, 2, 3]))
+    some = whole.subset(["c", 0])
+    assert some.ids == ["c", "a"]
+    np.testing.assert_array_equal(some.vectors, np.eye(3)[[2, 0]])
+    assert some.frame["label"].tolist() == ["3", "1"]
+    assert some.provenance == whole.provenance
+    assert (some.encoder, some.images, some.failures) == (whole.encoder, whole.images, whole.failures)
+    some.vectors[:] = 7
+    np.testing.assert_array_equal(whole.vectors, np.eye(3))  # a copy
+    assert len(whole.subset([])) == 0
+    assert whole.subset("b").ids == ["b"]
+    with pytest.raises(InputError, match="'a' is asked for more than once"):
+        whole.subset(["a", "b", 0])
+    with pytest.raises(InputError, match="no row 3: rows go from 0 to 2"):
+        whole.subset([3])
+
+
+def test_labels_of_a_table_become_strings_as_those_of_images_do():
+    mine = vk.Embeddings.from_frame(table(np.eye(3), label=[1, 2, None]))
+    assert mine.frame["label"].tolist() == ["1.0", "2.0", None]
+    assert vk.Embeddings.from_frame(table(np.eye(3), label=[1, 2, 3])).frame["label"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ([[1.0, 2.0], "1 2", [1.0, 2.0]], "'b' has str '1 2' in column 'embedding'; expected a vector.*df.assign"),
+        ([[1.0, 2.0], [1.0, 2.0], None], "'c' has NoneType None in column 'embedding'"),
+        ([[1.0], [["x"]], [1.0]], "'b' has list in column"),
+        ([["x"], [1.0], [1.0]], "'a' has list in column"),
+        ([[1.0], [1.0, 2.0], [1.0]], "'a' has 1 numbers, 'b' 2"),
+    ],
+)
+def test_a_row_that_holds_no_vector_is_named(vectors, message):
+    with pytest.raises(InputError, match=message):
+        vk.Embeddings.from_frame(table(vectors))
+
+
+def test_vectors_in_columns_of_their_own_are_shown_the_way():
+    columns = pd.DataFrame(np.eye(3), columns=["d0", "d1", "d2"])
+    with pytest.raises(InputError, match=r"names 2 columns.*df.assign\(embedding=list\(df\[columns\].to_numpy"):
+        vk.Embeddings.from_frame(columns, embedding=["d0", "d1"])
+    names = list(columns)
+    made = vk.Embeddings.from_frame(columns.assign(embedding=list(columns[names].to_numpy())))
+    np.testing.assert_array_equal(made.vectors, np.eye(3))

@@ -13,7 +13,7 @@ from sklearn.manifold import trustworthiness
 from vizkit.embeddings import Embeddings
 from vizkit.errors import InputError
 from vizkit.faithfulness import check_map, share_kept
-from vizkit.neighborhoods import map_neighbors
+from vizkit.neighborhoods import map_neighbors, map_ranks
 
 
 def embeddings_of(vectors, **columns):
@@ -240,12 +240,12 @@ def test_of_equally_near_ones_only_as_many_as_are_lacking_are_missing():
     point = check_map(mine, xy, 3, ids=mine.ids[0])
     assert point.frame.iloc[0][["false", "missing"]].tolist() == [1, 1]
     assert point.neighbors(mine.ids[0])["kind"].value_counts().to_dict() == {"kept": 2, "false": 1, "missing": 1}
-    # Three of the ten: each is as near as the third, so all are kept; the nearer one is missing all the same.
+    # Three of the ten, and there is place for two: the third is false, and the nearer one missing.
     xy[1] = xy[12] = [99, 0]
     point = check_map(mine, xy, 3, ids=mine.ids[0])
-    assert point.frame.iloc[0][["kept", "false", "missing"]].tolist() == [1, 0, 1]
-    assert share_kept(mine, xy, 3)[0] == 1
-    assert point.trustworthiness == 1
+    assert point.frame.iloc[0][["kept", "false", "missing"]].tolist() == [pytest.approx(2 / 3), 1, 1]
+    assert share_kept(mine, xy, 3)[0] == pytest.approx(2 / 3)
+    assert point.trustworthiness == pytest.approx(1 - (9 - 3) / 24)  # the third on the map is the ninth in truth
     assert point.continuity == pytest.approx(1 - (11 - 3) / 24)  # place 11 in place of 3 or better; 24 is the worst
 
 
@@ -283,6 +283,10 @@ def test_the_words_say_the_numbers_their_chance_and_their_sample(digits, xy):
         ({"seed": -1}, "seed is -1; expected a whole number, 0 or more"),
         ({"ids": []}, "ids is empty; give the ids"),
         ({"ids": ["nobody"]}, "No image has the id 'nobody'"),
+        ({"ids": 300}, "no row 300: rows go from 0 to 299"),
+        ({"ids": True}, "An image is given as True"),
+        ({"ids": [["a"]]}, r"An image is given as \['a'\]"),
+        ({"ids": 2.0}, "An image is given as 2.0"),
         ({"metric": "cosinus"}, "No metric 'cosinus'"),
     ],
 )
@@ -301,3 +305,78 @@ def test_a_map_of_something_else_is_refused(xy, measure):
 def test_no_vectors_have_no_map_to_check():
     with pytest.raises(InputError, match="no vectors, so no map"):
         check_map(embeddings_of(np.zeros((0, 4))), np.zeros((0, 2)))
+
+
+def test_what_is_kept_is_what_is_not_missing_whatever_ties():
+    vectors = np.zeros((30, 30))
+    vectors[1, 1] = 1
+    vectors[range(2, 30), range(2, 30)] = 2  # equally far from the first
+    xy = np.random.default_rng(0).standard_normal((30, 2)) * 0.1
+    xy[1] = 100  # the nearest of all is the farthest on the map
+    found = check_map(embeddings_of(vectors), xy, 5, metric="euclidean", sample=None)
+    np.testing.assert_allclose(found.frame["kept"], 1 - found.frame["missing"] / 5)
+    np.testing.assert_array_equal(found.frame["false"], found.frame["missing"])
+    assert found.frame["kept"].iloc[0] == 0.8
+    assert (found.neighbors(0)["true_rank"][found.neighbors(0)["kind"] == "false"] > 5).all()
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Points on a grid in any order, and the others of each in the order of distance and row, by a full sort."""
+    order = np.random.default_rng(0).permutation(144)
+    xy = np.stack(np.meshgrid(range(12), range(12)), -1).reshape(-1, 2)[order].astype(float)
+    squares = cdist(xy, xy, "sqeuclidean")
+    np.fill_diagonal(squares, np.inf)
+    return xy, squares.argsort(axis=1, kind="stable")[:, :-1]
+
+
+@pytest.mark.parametrize("k", [1, 5, 15, 142, 143])
+def test_on_a_grid_neighbors_and_ranks_are_those_of_a_full_sort(grid, k):
+    xy, others = grid
+    np.testing.assert_array_equal(map_neighbors(xy, k), others[:, :k])
+    np.testing.assert_array_equal(map_neighbors(xy, k, rows=np.array([9, 3])), others[[9, 3], :k])
+    np.testing.assert_array_equal(map_ranks(xy, np.arange(144), others), np.tile(np.arange(1, 144), (144, 1)))
+
+
+def test_continuity_on_a_grid_is_that_of_ranks_in_row_order(grid):
+    xy, others = grid
+    vectors = np.random.default_rng(1).standard_normal((144, 6)).astype(np.float32)
+    places = np.empty((144, 144), int)
+    np.put_along_axis(places, others, np.arange(1, 144)[None], axis=1)
+    true = cdist(vectors.astype(float), vectors.astype(float)).argsort(axis=1)[:, 1:11]
+    lost = np.maximum(np.take_along_axis(places, true, axis=1) - 10, 0).sum(axis=1)
+    found = check_map(embeddings_of(vectors), xy, 10, metric="euclidean", sample=None)
+    np.testing.assert_allclose(found.frame["continuity"], 1 - 2 * lost / (10 * (2 * 144 - 3 * 10 - 1)))
+
+
+def test_points_are_asked_by_id_or_by_row(digits, xy, everything):
+    by_row = check_map(digits, xy, metric="euclidean", ids=[0, np.int64(1)])
+    pd.testing.assert_frame_equal(by_row.frame, everything.frame.iloc[:2])
+    assert len(check_map(digits, xy, ids=5)) == 1
+    pd.testing.assert_frame_equal(everything.neighbors(3), everything.neighbors("3"))
+    for wrong in (["a"], True, None):
+        with pytest.raises(InputError, match="expected its id, a string, or its row, a whole number"):
+            everything.neighbors(wrong)
+
+
+def test_a_map_may_be_a_table_in_any_order(digits, xy, everything):
+    table = pd.DataFrame(xy, index=digits.ids)
+    for asked in (table, table.iloc[::-1], table.reset_index(drop=True)):
+        pd.testing.assert_frame_equal(check_map(digits, asked, metric="euclidean", sample=None).frame, everything.frame)
+    with pytest.raises(InputError, match="xy has 299 points, 299 of them among these 300 images"):
+        check_map(digits, table.iloc[1:])
+
+
+@pytest.mark.parametrize(
+    ("xy", "message"),
+    [
+        ([[0, 1], [2]], "xy is no array of numbers"),
+        ([["a", "b"]] * 5, "xy holds <U1; expected"),
+        (np.zeros((5, 2), complex), "xy holds complex128; expected"),
+        (pd.DataFrame({"x": list("abcde"), "y": list("abcde")}), "xy is no array of numbers|xy holds"),
+        (None, "xy is no array of numbers|xy has shape"),
+    ],
+)
+def test_what_is_no_map_is_refused_in_words(xy, message):
+    with pytest.raises(InputError, match=message):
+        check_map(embeddings_of(np.eye(5)), xy)

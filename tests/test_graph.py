@@ -67,9 +67,17 @@ def test_reverse_neighbors_are_as_many_as_the_occurrences(random_set):
         assert found["similarity"].is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("image", ["image-00x", 200, -1, True])
-def test_reverse_neighbors_of_no_image_are_refused_in_words(random_set, image):
-    with pytest.raises(InputError, match="expected an id, or a row from 0 to 199"):
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("image-00x", "No image has the id 'image-00x' here. Closest: 'image-"),
+        (200, "no row 200: rows go from 0 to 199"),
+        (-1, "no row -1"),
+        (True, "An image is given as True; expected its id, a string, or its row"),
+    ],
+)
+def test_reverse_neighbors_of_no_image_are_refused_in_words(random_set, image, message):
+    with pytest.raises(InputError, match=message):
         neighbor_graph(random_set).listed_by(image)
 
 

@@ -1,5 +1,7 @@
 """`neighbors` and the shared graph: against scikit-learn in double precision, and against planted answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances, lin
 
 import vizkit as vk
 from vizkit.embeddings import Embeddings
-from vizkit.errors import InputError, MissingEncoderError
+from vizkit.errors import ImageReadError, InputError, MissingEncoderError
 from vizkit.graph import neighbor_graph
+from vizkit.images import as_image
 
 
 def embeddings_of(vectors, **columns):
@@ -31,8 +34,7 @@ class MeanColor:
     name = "mean color"
 
     def embed_image(self, image):
-        image = Image.open(image) if not isinstance(image, Image.Image | np.ndarray) else image
-        return np.asarray(image, np.float32).reshape(-1, 3).mean(axis=0)
+        return np.asarray(as_image(image), np.float32).reshape(-1, 3).mean(axis=0)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_rows_of_an_array_of_floats_are_vectors(random_set, kind):
     rows = random_set.vectors[[8, 3, 5]]
     asked = torch.from_numpy(rows) if kind == "torch" else rows.astype(kind)
     found = vk.neighbors(random_set, asked, k=1)
-    assert found["query"].tolist() == ["vector"] * 3
+    assert found["query"].tolist() == ["vector", "vector (2)", "vector (3)"]
     assert found["id"].tolist() == ["image-008", "image-003", "image-005"]
 
 
@@ -163,7 +165,13 @@ def test_an_image_without_an_encoder_says_what_is_missing(random_set):
         (np.arange(24), r"may mean rows or a vector"),
         (True, r"query is True"),
         (None, r"query is None"),
-        ({"id": 3}, r"query is a dict; expected an id"),
+        ({"id": 3}, r"query is of type dict; expected an id"),
+        ("a" * 5000, r"query 'a{200}\.\.\.' is neither an id of this set nor a file"),
+        ("a\0b", r"neither an id of this set nor a file"),
+        (pd.DataFrame({"id": ["image-001"]}), r"of type DataFrame; .*Give one of its columns, ids or paths"),
+        (embeddings_of(np.eye(24)), r"of type Embeddings; .*Give its vectors: embeddings\.vectors"),
+        (vk.scenes("held-out").subset([0]), r"of type Scenes; .*Give its images: list\(images\)"),
+        (pd.Series([0.5, None] * 12, dtype="Float64"), r"NaN or infinity in 12 of 24"),
         ([], r"list of queries is empty"),
         (["image-001", "nobody"], r"'nobody' is neither an id"),
     ],
@@ -171,6 +179,57 @@ def test_an_image_without_an_encoder_says_what_is_missing(random_set):
 def test_a_query_that_cannot_be_asked_says_why(random_set, ask, message):
     with pytest.raises(InputError, match=message):
         vk.neighbors(random_set, ask)
+
+
+def test_a_folder_is_no_query_and_the_message_says_what_takes_it(random_set, tmp_path):
+    with pytest.raises(InputError, match=r"is a folder; expected a file.*images = vk\.ImageSet\.from_folder\('"):
+        vk.neighbors(random_set, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_of_any_float_are_vectors(random_set, dtype):
+    asked = torch.from_numpy(random_set.vectors[8]).to(dtype)
+    found = vk.neighbors(random_set, asked, k=1)
+    assert found["id"].tolist() == ["image-008"]
+    expected = cosine_similarity(asked.double().numpy()[None], random_set.vectors[8:9].astype(float))
+    assert found["similarity"].tolist() == pytest.approx(expected[0], abs=1e-6)
+
+
+def test_one_bad_image_in_a_list_is_named(colors, tmp_path):
+    good, broken = tmp_path / "good.png", tmp_path / "broken.png"
+    Image.new("RGB", (64, 64), (0, 0, 255)).save(good)
+    broken.write_bytes(good.read_bytes()[:60])
+    with pytest.raises(ImageReadError, match=r"broken\.png"):
+        vk.neighbors(colors, [good, "red", broken])
+    with pytest.raises(ImageReadError, match=r"broken\.png: "):
+        vk.neighbors(colors, [good, Image.open(broken)])
+    with pytest.raises(InputError, match=r"^image \(2\): .*\(4, 4, 7\)"):
+        vk.neighbors(colors, [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 7), np.uint8)])
+
+
+def test_all_queries_are_understood_before_an_image_is_read(colors, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with pytest.raises(InputError, match="'nobody' is neither"):
+        vk.neighbors(colors, [broken, "nobody"])
+
+
+def test_a_file_that_is_called_as_a_member_has_a_name_of_its_own(colors, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "red", format="png")
+    monkeypatch.chdir(tmp_path)
+    found = vk.neighbors(colors, ["red", Path("red")], k=1)
+    assert found[["query", "id"]].values.tolist() == [["red", "green"], ["red (2)", "blue"]]
+
+
+def test_an_encoder_that_was_trained_on_since_is_refused():
+    images = vk.scenes("held-out").subset(range(4))
+    encoder = vk.Encoder("scenes", weights=None)
+    embeddings = vk.embed(images, encoder, progress=False)
+    assert vk.neighbors(embeddings, images[0], k=1)["id"].tolist() == images.ids[:1]
+    with torch.no_grad():
+        next(encoder.module.parameters()).mul_(2)
+    with pytest.raises(InputError, match=r"made by the encoder \w+, those of the images by \w+"):
+        vk.neighbors(embeddings, images[0])
 
 
 @pytest.mark.parametrize("k", [0, -3, 2.5, True, "5"])

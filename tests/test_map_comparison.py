@@ -1,5 +1,7 @@
 """Two maps side by side: what changed is what changed, in any order of the images, beside chance."""
 
+import html
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +105,7 @@ def test_it_is_the_same_whichever_map_comes_first(comparison, layouts):
     back = vk.compare_maps(*layouts[::-1])
     for name in ("map_change", "true_change"):
         np.testing.assert_array_equal(back.frame[name], comparison.frame[name])
-    np.testing.assert_allclose(back.overall["value"], comparison.overall["value"], atol=1e-9)
+    np.testing.assert_allclose(back.overall, comparison.overall, atol=1e-9)  # intervals and chance as well
 
 
 def test_a_shuffled_map_agrees_as_chance_does(layouts):
@@ -192,6 +194,36 @@ def test_the_figure_shows_both_maps_on_one_scale_with_texts_of_strangers_as_text
     assert "&lt;img" in figure.to_json().replace("\\u0026", "&")
 
 
+def test_both_maps_take_any_color_on_one_scale_or_one_legend(comparison, layouts):
+    frame = comparison.frame
+    by_number = comparison.figure("true_change")
+    axis = by_number.layout.coloraxis
+    assert (axis.cmin, axis.cmax, axis.colorbar.title.text) == (0, 1, "true neighbors changed")
+    assert f"{1 - K / (N - 1):.1%}<br>by chance" in axis.colorbar.ticktext
+    assert sorted(by_number.data[0].marker.color) == sorted(frame["true_change"])
+    by_label = comparison.figure("label").data
+    left, right = ([trace for trace in by_label if trace.xaxis == axis] for axis in ("x", "x2"))
+    assert [trace.name for trace in left] == [trace.name for trace in right]
+    assert all(trace.showlegend for trace in left)
+    assert not any(trace.showlegend for trace in right)
+    for one, other in zip(left, right, strict=True):
+        assert one.marker.color == other.marker.color
+        assert one.legendgroup == other.legendgroup
+        rows = frame["label"] == html.unescape(one.name)
+        assert sorted(one.x) == sorted(frame.loc[rows, "x_a"])
+        assert sorted(other.x) == sorted(frame.loc[rows, "x_b"])
+    kept = comparison.figure(layouts[0].frame["kept"].iloc[:100])
+    assert [len(trace.x) for trace in kept.data] == [140, 100] * 2
+    with pytest.raises(InputError, match="No column 'labl' to color by"):
+        comparison.figure("labl")
+
+
+def test_a_long_name_of_a_map_loses_its_middle(comparison):
+    drawn = maps_figure(comparison.frame, ("features.18.0." * 9 + "end", "b"), "")
+    assert re.fullmatch(r"a: features.*….*end", drawn.layout.annotations[0].text)
+    assert len(drawn.layout.annotations[0].text) < 60
+
+
 def test_a_map_of_another_width_is_drawn_at_its_own_scale_and_the_figure_says_so(layouts):
     a = layouts[0]
     figure = vk.compare_maps(a, replace(a, xy=a.xy / 100)).figure()
@@ -203,7 +235,12 @@ def test_maps_are_named_by_what_they_differ_in(layouts, comparison):
     a = layouts[0]
     assert comparison.names == ("PCA", "PCA")
     other = replace(a, provenance=a.provenance | {"seed": 4, "metric": "euclidean"})
-    assert vk.compare_maps(a, other).names == ("PCA, seed 0, metric cosine", "PCA, seed 4, metric euclidean")
+    assert vk.compare_maps(a, other).names == ("PCA, metric cosine", "PCA, metric euclidean")  # PCA has no seed
+    one, two = (replace(a, provenance=a.provenance | {"method": "umap", "seed": seed}) for seed in (0, 5))
+    assert vk.compare_maps(one, two).names == ("UMAP, seed 0", "UMAP, seed 5")
+    assert vk.compare_maps(one, a).names == ("UMAP", "PCA")
+    turned = replace(two, provenance=two.provenance | {"aligned_to": {"summary": "", "sha256": ""}, "stopped": 0.25})
+    assert vk.compare_maps(one, turned).names == ("UMAP, seed 0", "UMAP, seed 5, aligned, stopped at 25%")
     cards = [{"network": "resnet18", "weights": HOSTILE, "layer": layer} for layer in ("layer1", "layer4")]
     spaces = [replace(a.embeddings, provenance={"card": card}) for card in cards]
     found = vk.compare_maps(*(replace(a, embeddings=space) for space in spaces))
@@ -249,3 +286,13 @@ def test_maps_of_other_images_are_refused(layouts, ids):
         vk.compare_maps(*layouts, seed=-1)
     with pytest.raises(InputError, match="No image has the id 'nobody'"):
         vk.compare_maps(*layouts).neighbors("nobody")
+    with pytest.raises(InputError, match=r"An image is given as \['a'\]; expected its id"):
+        vk.compare_maps(*layouts).neighbors(["a"])
+
+
+def test_images_in_another_order_give_the_same_both_ways(layouts, vectors, ids):
+    order = np.random.default_rng(1).permutation(N)
+    shuffled = vk.project(embeddings_of(vectors[1][order], [ids[i] for i in order]), method="pca")
+    there, back = vk.compare_maps(layouts[0], shuffled), vk.compare_maps(shuffled, layouts[0])
+    np.testing.assert_allclose(back.overall, there.overall, atol=1e-9)
+    pd.testing.assert_frame_equal(there.neighbors(7), there.neighbors(ids[7]))

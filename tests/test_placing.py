@@ -10,7 +10,6 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from scipy.stats import kstest, percentileofscore
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 
 import vizkit as vk
 from vizkit.embeddings import Embeddings
@@ -25,20 +24,14 @@ def embeddings_of(vectors, **columns):
     return Embeddings.from_frame(pd.DataFrame({"id": ids, "embedding": list(vectors), **columns}))
 
 
-def distances(vectors, members=None, *, k=5, metric="cosine"):
-    """Return the mean distance (m,) to the k nearest members, or of members to others: by definition, one by one."""
-    own = members is None
-    members = (vectors if own else members).astype(np.float64)
-    result = []
-    for i, vector in enumerate(vectors.astype(np.float64)):
-        others = np.delete(members, i, axis=0) if own else members
-        index = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(others)
-        far, near = index.kneighbors(vector[None])
-        if metric == "cosine":
-            units = normalize(others)
-            far = cdist(normalize(vector[None]) - units.mean(axis=0), units[near[0]] - units.mean(axis=0), "cosine")
-        result.append(far.mean())
-    return np.array(result)
+def distances(vectors, members=None, *, metric="cosine"):
+    """Return the distance (m,) to the nearest member, or of members to the nearest other: by scikit-learn."""
+    near = NearestNeighbors(metric=metric, algorithm="brute").fit(
+        (vectors if members is None else members).astype(float)
+    )
+    # Without vectors, scikit-learn leaves each member out of its own list.
+    asked = {} if members is None else {"X": vectors.astype(float)}
+    return near.kneighbors(n_neighbors=1, **asked)[0][:, 0]
 
 
 def kept(xy, positions, true):
@@ -75,10 +68,10 @@ def test_unusualness_is_the_percentile_that_scikit_learn_and_scipy_count(gaussia
     _, members, new = gaussian
     layout = vk.project(embeddings_of(members), method="pca", metric=metric, n_neighbors=k)
     placed = vk.place(layout, new[:60])
-    asked = distances(new[:60], members, k=min(k, 5), metric=metric)
-    np.testing.assert_allclose(placed.frame["mean_distance"], asked, atol=4e-6)
-    expected = percentileofscore(distances(members, k=min(k, 5), metric=metric), asked, kind="mean")
-    np.testing.assert_allclose(placed.frame["unusualness"], expected, atol=100 / 400)  # float32 may turn a near tie
+    asked = distances(new[:60], members, metric=metric)
+    np.testing.assert_allclose(placed.frame["distance"], asked, rtol=1e-9)
+    expected = percentileofscore(distances(members, metric=metric), asked, kind="mean")
+    np.testing.assert_allclose(placed.frame["unusualness"], expected, atol=1e-9)
     assert np.ptp(placed.frame["unusualness"]) > 50
 
 
@@ -87,7 +80,8 @@ def test_a_member_asked_by_id_is_judged_among_the_others_and_lies_where_it_lay(g
     placed = vk.place(layout, layout.ids[:50])
     own = distances(members)
     expected = [percentileofscore(np.delete(own, i), own[i], kind="mean") for i in range(50)]
-    np.testing.assert_allclose(placed.frame["unusualness"], expected, atol=100 / 399)
+    np.testing.assert_allclose(placed.frame["unusualness"], expected, atol=1e-9)
+    np.testing.assert_allclose(placed.frame["distance"], own[:50], rtol=1e-9)
     np.testing.assert_array_equal(placed.xy, layout.xy[:50])
     assert not (placed.neighbors["query"] == placed.neighbors["id"]).any()
     by_row = vk.place(layout, [3])
@@ -102,13 +96,52 @@ def test_all_members_together_have_mean_unusualness_50_and_median_spread_1(gauss
 
 
 def test_ties_count_by_half():
-    # Ten vectors twice each: with one neighbor, every member's distance is 0, and so is that of a copy.
+    # Ten vectors twice each: every member's distance is 0, and so is that of a copy.
     members = embeddings_of(np.repeat(np.random.default_rng(0).random((10, 4)), 2, axis=0))
     layout = vk.project(members, method="pca", n_neighbors=2)
-    single = replace(layout, provenance={**layout.provenance, "n_neighbors": 1, "k": 1})
-    placed = vk.place(single, [members.vectors[4], members.vectors[4] * [1, 1, 1, 9]])
+    placed = vk.place(layout, [members.vectors[4], members.vectors[4] * [1, 1, 1, 9]])
     assert placed.frame["unusualness"].tolist() == [50, 100]
-    assert vk.place(single, members.ids).frame["unusualness"].tolist() == [50] * 20
+    by_id = vk.place(layout, members.ids)
+    assert by_id.frame["unusualness"].tolist() == [50] * 20
+    assert "equal" not in by_id.summary
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_farther_out_the_more_unusual(metric):
+    rng = np.random.default_rng(0)
+    members, new = 5 + rng.standard_normal((400, 512)), rng.standard_normal((40, 512))
+    layout = vk.project(embeddings_of(members), method="pca", metric=metric)
+    found = [vk.place(layout, (5 + far * new).astype(np.float32)).frame["unusualness"] for far in (0.3, 1, 2, 3)]
+    medians = [values.median() for values in found]
+    assert medians == sorted(medians)
+    assert found[0].max() < 5 < 25 < medians[1] < 75 < 99 < found[2].min() <= found[3].min()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_nearly_parallel_vectors_are_told_apart_as_in_double_precision(metric):
+    vectors = (1 + 1e-4 * np.random.default_rng(0).standard_normal((350, 64))).astype(np.float32)
+    members, new = vectors[:300].astype(float), vectors[300:].astype(float)
+    if metric == "cosine":  # |u - v|**2 / 2 of unit vectors: 1 - cosine without the loss of digits
+        members, new = (x / np.linalg.norm(x, axis=1)[:, None] for x in (members, new))
+    own, far = cdist(members, members), cdist(new, members).min(axis=1)
+    np.fill_diagonal(own, np.inf)
+    placed = vk.place(vk.project(embeddings_of(vectors[:300]), method="pca", metric=metric), vectors[300:])
+    expected = percentileofscore(own.min(axis=1), far, kind="mean")
+    np.testing.assert_allclose(placed.frame["unusualness"], expected, atol=1e-9)
+    assert "equal" not in placed.summary
+    assert len(np.unique(placed.xy, axis=0)) == 50
+
+
+def test_a_member_that_is_far_off_blinds_no_other():
+    vectors = np.random.default_rng(0).standard_normal((400, 20)).astype(np.float32)
+    vectors[0] *= 1e9
+    layout = vk.project(embeddings_of(vectors[:300]), method="pca", metric="euclidean")
+    own = cdist(vectors[:300].astype(float), vectors[:300].astype(float))
+    np.fill_diagonal(own, np.inf)
+    far = cdist(vectors[300:].astype(float), vectors[:300].astype(float)).min(axis=1)
+    found = vk.place(layout, vectors[300:]).frame["unusualness"]
+    assert found.std() > 20
+    np.testing.assert_allclose(found, percentileofscore(own.min(axis=1), far, kind="mean"), atol=1e-9)
 
 
 def test_new_images_of_the_same_kind_are_uniform_and_others_are_not(gaussian):
@@ -120,18 +153,7 @@ def test_new_images_of_the_same_kind_are_uniform_and_others_are_not(gaussian):
     assert (other > 95).mean() > 0.8
     # Pulled towards the middle, an image is nearer to its neighbors than members are: most usual by Euclid.
     by_euclid = vk.project(layout.embeddings, method="pca", metric="euclidean")
-    assert vk.place(by_euclid, 0.2 * new[:50] + 0.4).frame["unusualness"].max() < 10
-
-
-def test_what_all_images_share_makes_nothing_usual():
-    """An image that is hardly more than the shared direction is nearest to all by cosine, and like none of them."""
-    rng = np.random.default_rng(0)
-    vectors = (3 * np.eye(1, 60) + 0.3 * rng.standard_normal((400, 60))).astype(np.float32)
-    layout = vk.project(embeddings_of(vectors[:300]), method="pca")
-    bland = (3 * np.eye(1, 60) + 0.03 * rng.standard_normal((20, 60))).astype(np.float32)
-    placed = vk.place(layout, np.concatenate([bland, vectors[300:]]))
-    assert placed.frame["similarity"][:20].min() > placed.frame["similarity"][20:].max()
-    assert placed.frame["unusualness"][:20].median() > 50
+    assert vk.place(by_euclid, 0.2 * new[:50] + 0.4).frame["unusualness"].median() < 15
 
 
 def test_neighbors_are_those_of_vk_neighbors(gaussian):
@@ -160,6 +182,26 @@ def test_images_that_share_a_name_are_numbered(gaussian):
     layout, _, new = gaussian
     placed = vk.place(layout, [new[0], layout.ids[2], new[1], layout.ids[2]])
     assert placed.frame["query"].tolist() == ["vector", layout.ids[2], "vector (2)", layout.ids[2]]
+
+
+def test_members_that_are_called_vector_are_not_mixed_up_with_vectors():
+    vectors = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    ids = ["vector", "vector (2)", "image", *(str(i) for i in range(37))]
+    members = Embeddings(vectors, pd.DataFrame(index=ids))
+    layout = vk.project(members, method="pca", n_neighbors=6)
+    asked = ["vector", -vectors[0], -vectors[3], "vector (2)"]
+    placed = vk.place(layout, asked)
+    assert placed.frame["query"].tolist() == ["vector", "vector (3)", "vector (4)", "vector (2)"]
+    for table in (placed.neighbors, vk.neighbors(members, asked, k=6)):
+        for one, (name, near) in zip(asked, table.groupby("query", sort=False)["id"], strict=True):
+            assert near.tolist() == vk.neighbors(members, one, k=len(near))["id"].tolist(), name
+    # A new set may have the ids of members: its neighbors are its own all the same.
+    turned = vk.place(layout, Embeddings(-vectors, pd.DataFrame(index=ids)))
+    assert turned.frame["query"].tolist() == ids
+    drawn = [trace for trace in turned.figure(neighbors_of="image").data if trace.mode == "lines"]
+    ends = np.concatenate([np.c_[trace.x, trace.y].reshape(-1, 3, 2)[:, 1] for trace in drawn])
+    true = NearestNeighbors(n_neighbors=layout.k, metric="cosine").fit(vectors).kneighbors(-vectors[2:3])[1][0]
+    assert {tuple(end) for end in ends} == {tuple(layout.xy[row]) for row in true}
 
 
 def test_mapped_vectors_land_on_themselves_and_near_copies_close_by(scenes):
@@ -221,8 +263,16 @@ def test_a_set_of_images_goes_through_the_maps_encoder_and_failures_are_listed(s
     assert placed.frame["path"].tolist() == [str(folder / "300.png"), str(folder / "301.png")]
     alone = vk.place(layout, folder / "300.png")
     assert alone.frame["nearest"].tolist() == expected.frame["nearest"][:1].tolist()
+    listed = vk.place(layout, [folder / "300.png", folder / "broken.png", layout.ids[0]])
+    assert listed.frame["query"].tolist() == [str(folder / "300.png"), layout.ids[0]]
+    assert listed.failures[["id", "path"]].values.tolist() == [[str(folder / "broken.png")] * 2]
+    assert listed.failures["reason"][0] in placed.failures["reason"][0]
+    assert "broken.png' cannot be read" in listed.failures["reason"][0]
+    assert "1 gave no vector: see failures." in listed.summary
     with pytest.raises(ImageReadError, match=r"broken\.png"):
-        vk.place(layout, [folder / "300.png", folder / "broken.png"])
+        vk.place(layout, folder / "broken.png")
+    with pytest.raises(InputError, match=r"None of the images gave a vector.*broken\.png"):
+        vk.place(layout, [folder / "broken.png"])
     (folder / "300.png").unlink()
     (folder / "301.png").unlink()
     with pytest.warns(UserWarning, match="None of the 1 images"), pytest.raises(InputError, match="None of the images"):
@@ -241,16 +291,8 @@ def test_a_new_scene_is_usual_and_a_blank_picture_is_not(scenes):
 def test_columns_of_the_new_set_stand_beside(scenes):
     layout, new = scenes
     frame = vk.place(layout, new).frame
-    assert list(frame.columns[:8]) == [
-        "query",
-        "x",
-        "y",
-        "unusualness",
-        "mean_distance",
-        "nearest",
-        "similarity",
-        "spread",
-    ]
+    assert list(frame)[:8] == ["query", "x", "y", "unusualness", "distance", "nearest", "similarity", "spread"]
+    np.testing.assert_array_equal(frame["distance"], 1 - frame["similarity"])
     assert frame["shape"].tolist() == new.frame["shape"].tolist()
     assert "x_" in frame  # the scenes have a column x of their own
 
@@ -313,7 +355,8 @@ def test_a_map_of_one_says_what_is_near_and_judges_nothing():
     placed = vk.place(layout, [layout.ids[0], np.arange(4.0)])
     assert placed.frame["nearest"].tolist() == [None, "image-000"]
     assert placed.neighbors["query"].tolist() == ["vector"]
-    assert placed.frame[["unusualness", "mean_distance", "spread"]].isna().all(axis=None)
+    assert placed.frame["distance"].tolist() == pytest.approx([np.nan, 1 - 3 / np.sqrt(14)], nan_ok=True)
+    assert placed.frame[["unusualness", "spread"]].isna().all(axis=None)
 
 
 def test_the_figure_marks_the_new_ones_on_the_map(gaussian):
@@ -345,17 +388,40 @@ def test_without_labels_the_map_is_gray_and_lines_go_to_the_neighbors():
     assert figure.data[0].marker.color == "#B0B0B0"
     lines = {trace.name: np.c_[trace.x, trace.y].reshape(-1, 3, 2) for trace in figure.data if trace.mode == "lines"}
     drawn = np.concatenate([lines["true neighbor, kept"], lines["true neighbor, missing"]])
-    np.testing.assert_array_equal(drawn[:, 0], np.tile(placed.xy[1], (6, 1)))
+    np.testing.assert_array_equal(drawn[:, 0], np.tile(placed.xy[1], (layout.k, 1)))
     ids = placed.neighbors.loc[placed.neighbors["query"] == "vector (2)", "id"]
     ends = layout.frame.loc[ids, ["x", "y"]].to_numpy()
     assert {tuple(end) for end in drawn[:, 1]} == {tuple(end) for end in ends}
-    nearest = np.sort(np.linalg.norm(layout.xy - placed.xy[1], axis=1))[5]
+    nearest = np.sort(np.linalg.norm(layout.xy - placed.xy[1], axis=1))[layout.k - 1]
     np.testing.assert_array_equal(
         np.linalg.norm(ends - placed.xy[1], axis=1) <= nearest,
         [tuple(end) in {tuple(one) for one in lines["true neighbor, kept"][:, 1]} for end in ends],
     )
+    false = next(trace for trace in figure.data if trace.name == "false neighbor, near on the map only")
+    near = np.argsort(np.linalg.norm(layout.xy - placed.xy[1], axis=1))[: layout.k]
+    assert set(layout.frame.index[near]) - set(ids) == {
+        layout.frame.index[np.hypot(layout.xy[:, 0] - x, layout.xy[:, 1] - y).argmin()]
+        for x, y in zip(false.x, false.y, strict=True)
+    }
+    assert placed.figure(neighbors_of=1) == figure
     with pytest.raises(InputError, match="No query 'else' was placed; there are 'vector', 'vector \\(2\\)'"):
         placed.figure(neighbors_of="else")
+    with pytest.raises(InputError, match="There is no row 2: rows go from 0 to 1"):
+        placed.figure(neighbors_of=2)
+    with pytest.raises(InputError, match="neighbors_of is of type list; expected one query or one row"):
+        placed.figure(neighbors_of=[0])
+
+
+def test_members_have_a_mark_of_their_own_and_unusualness_colors_the_new_ones(gaussian):
+    layout, _, new = gaussian
+    placed = vk.place(layout, [layout.ids[3], *new[:4], layout.ids[8]])
+    marks = {trace.name: len(trace.x) for trace in placed.figure().data if trace.legend == "legend2"}
+    assert marks["member"] == 2
+    assert sum(marks.values()) == 6
+    colored = {trace.name: trace for trace in placed.figure("unusualness").data}
+    np.testing.assert_array_equal(colored["new"].marker.color, placed.frame["unusualness"][1:5])
+    np.testing.assert_array_equal(colored["member"].marker.color, placed.frame["unusualness"][[0, 5]])
+    assert placed.figure("kept").layout.coloraxis.colorbar.title.text == "neighbors kept"  # the map's own
 
 
 def test_names_of_strangers_are_text_wherever_they_are_shown():
@@ -375,12 +441,66 @@ def test_the_summary_says_what_is_expected_beside(gaussian):
     layout, _, new = gaussian
     one = vk.place(layout, new[0, ::-1])
     assert repr(one) == (
-        "<Placement: 1 image placed among 400, 100.0% of which lie nearer to their own neighbours "
-        "(of an image like them 50% is expected).>"
+        "<Placement: 1 image placed among 400, 100.0% of which lie nearer to their own nearest (of an image like them "
+        "50% is expected). Nothing says that the vectors are of the map's encoder.>"
     )
     text = vk.place(layout, new).summary
     assert text.startswith("400 images placed among 400: median unusualness ")
     assert "5% expected; 95% interval" in text
+
+
+def test_new_images_that_equal_a_member_are_counted(scenes, tmp_path):
+    layout, new = scenes
+    images = vk.scenes("held-out")
+    files = []
+    for row in (3, 8):
+        files.append(tmp_path / f"{row}.png")
+        images[row].save(files[-1])
+    images[350].save(tmp_path / "new.png")
+    # Alone, an image's vector differs in the last bits from that out of a batch.
+    placed = vk.place(layout, [*files, tmp_path / "new.png", layout.ids[3]])
+    assert placed.frame["nearest"][:2].tolist() == [layout.ids[3], layout.ids[8]]
+    assert placed.frame["unusualness"][:2].max() < 1
+    np.testing.assert_array_equal(placed.xy[:2], layout.xy[[3, 8]])
+    words = "of these equal a member: ask by id to judge members among the others."
+    assert f"2 {words}" in placed.summary
+    assert f"2 {words}" in repr(placed)
+    assert "1 of these equals a member:" in vk.place(layout, files[0]).summary
+    assert f"300 {words}" in vk.place(layout, layout.embeddings).summary
+    assert f"300 {words}" in vk.place(layout, images.subset(range(300))).summary
+    for asked in (new, layout.ids, images.subset(range(300, 310))):
+        summary = vk.place(layout, asked).summary
+        assert "a member" not in summary
+        assert "Nothing says" not in summary
+
+
+@pytest.mark.parametrize(("metric", "factor", "count"), [("cosine", 2, 3), ("euclidean", 2, 0), ("euclidean", 1, 3)])
+def test_a_vector_equals_a_member_by_the_metric_of_the_map(gaussian, metric, factor, count):
+    layout = vk.project(gaussian[0].embeddings, method="pca", metric=metric)
+    asked = np.concatenate([factor * layout.embeddings.vectors[:3], 1.001 * layout.embeddings.vectors[3:6, ::-1]])
+    assert (f"{count} of these equal a member" in vk.place(layout, asked).summary) == (count > 0)
+    assert ("equal" in vk.place(layout, asked).summary) == (count > 0)
+
+
+def test_what_a_vector_lacks_is_said(gaussian):
+    layout, members, new = gaussian
+    unknown = "Nothing says that the vectors are of the map's encoder."
+    assert unknown in vk.place(layout, new[0]).summary
+    assert unknown in vk.place(layout, embeddings_of(new)).summary
+    assert unknown not in vk.place(layout, layout.ids).summary
+    zero = np.zeros((2, 12), np.float32)
+    assert "2 of these are zero: no direction, cosine 0 to all." in vk.place(layout, [*zero, new[0]]).summary
+    assert "1 of these is zero" in vk.place(layout, zero[0]).summary
+    by_euclid = vk.project(embeddings_of(members), method="pca", metric="euclidean")
+    assert "zero" not in vk.place(by_euclid, zero).summary
+
+
+def test_what_is_kept_of_a_map_is_not_used_for_another(gaussian):
+    layout, _, new = gaussian
+    before = vk.place(layout, new[:20]).frame
+    after = vk.place(replace(layout, xy=10 * layout.xy), new[:20]).frame
+    np.testing.assert_allclose(after["spread"], before["spread"], rtol=1e-4)
+    assert after["unusualness"].tolist() == before["unusualness"].tolist()
 
 
 def test_on_photos_faces_are_unusual_among_clothes_and_new_clothes_are_not(shared, own_cache_folder):

@@ -1,6 +1,7 @@
 """Maps: reproducible, honest about what they keep, and never a traceback from inside UMAP."""
 
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from sklearn.neighbors import NearestNeighbors
 import vizkit as vk
 from vizkit.alignment import drift, turned
 from vizkit.embeddings import Embeddings
-from vizkit.errors import InputError
+from vizkit.errors import InputError, StoreError
 from vizkit.faithfulness import share_kept
 from vizkit.graph import neighbor_graph
+from vizkit.layout import Layout
 from vizkit.projection import as_layout, unfolding
 
 
@@ -110,9 +112,13 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
 def test_kept_is_the_share_that_scikit_learn_counts(metric, k):
     vectors = np.random.default_rng(1).standard_normal((300, 10)).astype(np.float32)
     layout = vk.project(embeddings_of(vectors), method="pca", metric=metric, n_neighbors=k)
-    assert layout.k == k
-    expected = kept_by_scikit_learn(vectors, layout.xy, k, metric)
+    assert layout.k == layout.provenance["k"] == 15  # whatever n_neighbors is: so maps can be compared
+    expected = kept_by_scikit_learn(vectors, layout.xy, 15, metric)
     np.testing.assert_allclose(layout.kept, expected, atol=1e-6)
+    assert layout.check(k=4, sample=None).kept == pytest.approx(
+        kept_by_scikit_learn(vectors, layout.xy, 4, metric).mean(), abs=1e-6
+    )
+    assert "of the 15 nearest" in layout.summary
     assert 0.05 < layout.kept.mean() < 0.9
 
 
@@ -233,6 +239,7 @@ def test_parameters_reach_the_map():
         ({"metric": "inner_product"}, "an inner product is none.*Use metric='cosine' or metric='euclidean'"),
         ({"method": "tsne"}, "No method 'tsne'; choose 'umap' or 'pca'"),
         ({"densmap": 1}, "densmap is 1; expected True or False"),
+        ({"densmap": True, "method": "pca"}, "densmap=True is UMAP's, and method is 'pca'"),
         ({"align_to": np.zeros((5, 2))}, "align_to is a ndarray; expected a Layout"),
     ],
 )
@@ -427,10 +434,37 @@ def test_lines_lead_from_a_point_to_its_true_neighbors(digits, layout):
     near = NearestNeighbors(n_neighbors=15).fit(layout.xy).kneighbors(return_distance=False)[row]
     assert ends["true neighbor, kept"] == {tuple(xy) for xy in layout.xy[np.intersect1d(near, others)]}
     assert all(trace.hoverinfo == "skip" for trace in by_name.values())
+    assert min(trace.line.width for trace in by_name.values()) >= 2
+    assert by_name["true neighbor, kept"].legend == "legend2"
+    assert layout.figure(neighbors_of=row).layout.legend2.itemsizing == "trace"  # as thick there as on the map
+    rings = next(trace for trace in drawn if trace.name == "false neighbor, near on the map only")
+    assert {(x, y) for x, y in zip(rings.x, rings.y, strict=True)} == {
+        tuple(xy) for xy in layout.xy[np.setdiff1d(near, others)].astype(float)
+    }
     hovered = [trace for trace in drawn if trace.hovertemplate]
     assert sum(len(trace.text) for trace in hovered) == 600
     with pytest.raises(InputError, match="No image has the id 'nobody' here"):
         layout.figure(neighbors_of="nobody")
+    with pytest.raises(InputError, match=f"Closest: '{digits.ids[17]}'"):
+        layout.figure(neighbors_of=digits.ids[17] + "x")
+    assert layout.figure(neighbors_of=np.int64(row)) == layout.figure(neighbors_of=digits.ids[row])
+    with pytest.raises(InputError, match=r"given as \[.*expected its id, a string, or its row"):
+        layout.figure(neighbors_of=[digits.ids[row]])
+    with pytest.raises(InputError, match="There is no row 600: rows go from 0 to 599"):
+        layout.figure(neighbors_of=600)
+
+
+def test_what_a_check_measured_colors_the_map(layout):
+    missing = layout.check(sample=None).frame["missing"]
+    figure = layout.figure(missing)
+    np.testing.assert_array_equal(figure.data[0].marker.color, missing)
+    some = layout.check(sample=50).frame["missing"]
+    assert [(trace.name, len(trace.x)) for trace in layout.figure(some).data] == [("no value", 550), ("", 50)]
+
+
+def test_a_shuffled_maps_share_stands_on_the_scale(layout):
+    figure = layout.figure("kept")
+    assert f"{layout.chance:.1%}<br>by chance" in figure.layout.coloraxis.colorbar.ticktext
 
 
 def test_a_layout_checks_itself(digits, layout):
@@ -440,3 +474,106 @@ def test_a_layout_checks_itself(digits, layout):
     np.testing.assert_allclose(some.frame["kept"], layout.kept[3:4])
     assert layout.embeddings is digits
     assert len(vk.project(embeddings_of(np.eye(1))).check()) == 1
+
+
+def test_a_layout_cannot_be_changed_and_keeps_nothing_of_the_callers(digits, layout):
+    xy = layout.xy.copy()
+    mine = as_layout(digits, xy)
+    xy[:] = 0
+    np.testing.assert_array_equal(mine.xy, layout.xy)
+    for array in (mine.xy, mine.kept, layout.xy, layout.kept):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize("stopped", [7.0, "a", -0.1, float("nan"), True])
+def test_a_share_of_the_epochs_is_from_0_to_1(digits, layout, stopped):
+    with pytest.raises(InputError, match=r"stopped is .*; expected the `done` of the frame, from 0 to 1"):
+        as_layout(digits, layout.xy, stopped=stopped)
+
+
+def test_positions_of_strings_are_no_layout(digits):
+    with pytest.raises(InputError, match="xy holds <U1"):
+        as_layout(digits, np.full((600, 2), "a"))
+
+
+def test_a_map_that_was_stopped_says_so_and_is_not_resumed(digits, layout):
+    assert as_layout(digits, layout.xy, stopped=1.0).provenance == layout.provenance
+    first = as_layout(digits, next(unfolding(digits)).xy, stopped=0.0)
+    assert "PCA, from which UMAP, seed 0 was to start: 600 points" in first.summary
+    again = vk.project(digits, align_to=first)
+    assert again.provenance["epochs"] == layout.provenance["epochs"]
+    assert again.kept.mean() > layout.kept.mean() - 0.02
+    on = as_layout(digits, layout.xy, align_to=layout, stopped=0.0)
+    assert "Another map, from which UMAP, seed 0, aligned to another map was to start" in on.summary
+
+
+def test_maps_of_far_vectors_are_drawn_as_those_of_near_ones():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 10)) * np.where(np.arange(300) < 150, 1, 9)[:, None]
+    near, far = (
+        vk.project(embeddings_of(scale * vectors), metric="euclidean", densmap=True) for scale in (2.0**30, 2.0**80)
+    )
+    ratios = [np.divide(*widths(x.xy, (np.arange(300) >= 150).astype(int))) for x in (near, far)]
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.3)
+    assert ratios[0] < 0.7  # densities are drawn at all
+
+
+def test_a_saved_map_comes_back_byte_for_byte(digits, layout, tmp_path):
+    folder = layout.save(tmp_path / "map")
+    again = Layout.load(folder, digits)
+    assert again.xy.tobytes() == layout.xy.tobytes()
+    assert again.kept.tobytes() == layout.kept.tobytes()
+    assert again.provenance == layout.provenance
+    pd.testing.assert_frame_equal(again.frame, layout.frame)
+    assert again.summary == layout.summary
+    pd.testing.assert_frame_equal(again.check(sample=50).frame, layout.check(sample=50).frame)
+    assert vk.compare_maps(again, layout).agreement == 1
+    assert vk.place(again, digits.ids[3]).frame["x"].iloc[0] == layout.xy[3, 0]
+    table = pd.read_parquet(folder)  # readable without vizkit
+    assert table.columns.tolist() == ["id", "x", "y", "kept"]
+    np.testing.assert_array_equal(table[["x", "y"]], layout.xy)
+    vk.project(digits, method="pca").save(folder)  # replaced as a whole
+    assert Layout.load(folder, digits).provenance["method"] == "pca"
+    assert [path.name for path in tmp_path.iterdir()] == ["map"]
+
+
+def test_a_saved_map_is_of_its_own_vectors(digits, layout, tmp_path):
+    folder = layout.save(tmp_path / "map")
+    with pytest.raises(InputError, match="has 600 points, 100 of them among these 100 images"):
+        Layout.load(folder, digits.subset(range(100)))
+    with pytest.raises(InputError, match="600 of them among these 600 images; expected the same ids in the same order"):
+        Layout.load(folder, digits.subset(range(599, -1, -1)))
+    with pytest.raises(InputError, match="is of other vectors of these images"):
+        Layout.load(folder, Embeddings(digits.vectors + 1, digits.frame))
+    with pytest.raises(InputError, match="A map is loaded with its Embeddings, not ndarray"):
+        Layout.load(folder, digits.vectors)
+
+
+def test_a_damaged_map_is_refused_and_nothing_else_is_overwritten(digits, layout, tmp_path):
+    folder = layout.save(tmp_path / "map")
+    content = (folder / "map.parquet").read_bytes()
+    (folder / "map.parquet").write_bytes(content[:200] + bytes([content[200] ^ 255]) + content[201:])
+    with pytest.raises(StoreError, match=r"map.parquet' is damaged"):
+        Layout.load(folder, digits)
+    other = vk.project(digits, method="pca").save(tmp_path / "pca")
+    shutil.copy(other / "map.parquet", folder)  # whole, but of another map
+    with pytest.raises(StoreError, match=r"map.parquet' is damaged"):
+        Layout.load(folder, digits)
+    (folder / "map.parquet").unlink()
+    with pytest.raises(StoreError, match=r"map.parquet is missing"):
+        Layout.load(folder, digits)
+    layout.save(folder)
+    manifest = folder / "_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(StoreError, match=r"manifest .* is damaged"):
+        Layout.load(folder, digits)
+    with pytest.raises(StoreError, match="no vizkit store"):
+        Layout.load(tmp_path / "nothing", digits)
+    saved = digits.save(tmp_path / "vectors")
+    with pytest.raises(StoreError, match="exists and holds no saved map; it is left alone"):
+        layout.save(saved)
+    with pytest.raises(StoreError, match=r"is saved embeddings: open it with vk.Embeddings.load"):
+        Layout.load(saved, digits)
+    with pytest.raises(StoreError, match=r"is a saved map: open it with vk.Layout.load"):
+        Embeddings.load(layout.save(tmp_path / "other"))

@@ -250,3 +250,85 @@ def test_a_notebook_warms_up_behind_embed_and_a_script_does_not(imported, told, 
     command = [sys.executable, "-c", BEHIND.format(imported=imported), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == told
+
+
+def test_warming_up_in_a_thread_leaves_the_users_filters_alone(monkeypatch):
+    seen = threading.Event(), threading.Event()
+
+    def wait():
+        seen[0].set()
+        seen[1].wait(20)
+
+    monkeypatch.setattr(umap_layout, "_import_umap", wait)
+    with warnings.catch_warnings():
+        thread = threading.Thread(target=umap_layout._load)
+        thread.start()
+        seen[0].wait(20)
+        warnings.filterwarnings("error", message="mine")  # as the user's next cell may
+        seen[1].set()
+        thread.join()
+        assert any(line[0] == "error" and line[1] and line[1].pattern == "mine" for line in warnings.filters)
+
+
+FORKED = """
+import os, signal, sys, threading
+from vizkit import umap_layout
+inside, go, load = threading.Event(), threading.Event(), umap_layout._load
+umap_layout._load = lambda: (inside.set(), go.wait(60), load())[2]
+thread = threading.Thread(target=umap_layout.warm_up)
+if sys.argv[1] == "during":
+    thread.start()
+    inside.wait(60)
+else:
+    go.set()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a process that hangs is ended
+    try:
+        umap_layout.warm_up()
+        print("warm", flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+go.set()
+if thread.is_alive():
+    thread.join()
+umap_layout.warm_up()
+print(status, umap_layout.is_warm())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
+@pytest.mark.parametrize(
+    ("when", "told"), [("during", "VizkitError This process was forked while"), ("before", "warm")]
+)
+def test_a_process_that_is_forked_while_umap_loads_says_so_instead_of_hanging(when, told):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, when]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, last_line = done.stdout.splitlines()
+    assert first.startswith(told)
+    assert last_line == "0 True"
+
+
+LOADED = """
+import sys, threading
+import ipykernel
+import numpy as np, pandas as pd
+from vizkit.embeddings import Embeddings
+def behind():
+    return [thread for thread in threading.enumerate() if thread.name == "vizkit-warm-up"]
+made = Embeddings(np.eye(3), pd.DataFrame(index=list("abc")))
+assert not behind()
+if sys.argv[1] == "load":
+    Embeddings.load(made.save(sys.argv[2]))
+else:
+    Embeddings.from_frame(pd.DataFrame({"embedding": list(np.eye(3))}))
+print(len(behind()))
+"""
+
+
+@pytest.mark.parametrize("way", ["load", "from_frame"])
+def test_a_notebook_warms_up_behind_loaded_vectors_too(way, tmp_path):
+    command = [sys.executable, "-c", LOADED, way, str(tmp_path / "saved")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "1"

@@ -15,6 +15,7 @@ _HOME = {
     "neighbors": "knn",
     "neighbor_graph": "graph",
     "project": "projection",
+    "Layout": "layout",
     "check_map": "faithfulness",
     "compare_maps": "map_comparison",
     "place": "placing",

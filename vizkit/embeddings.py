@@ -1,6 +1,7 @@
 """`Embeddings`: the vectors of a set of images, which map, search and studies work on."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ from .errors import InputError, MissingEncoderError, closest
 from .images import ImageSet
 from .results import read_result, write_result
 from .room import room
+from .umap_layout import warm_up_behind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .encoders import Encoder
 
 FAILURE_COLUMNS = ["id", "path", "reason"]
+_GATHER = "Columns of numbers become one with df.assign(embedding=list(df[columns].to_numpy()))."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,12 +87,40 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def row(self, id: str) -> int:
-        """Return the row of an id; InputError names the closest ids where there is none."""
-        try:
-            return int(self.frame.index.get_loc(id))  # ty: ignore[invalid-argument-type]
-        except KeyError:
-            raise InputError(f"No image has the id {id!r} here.{closest(str(id), self.ids)}") from None
+    def row(self, image: str | int) -> int:
+        """Return the row of an id, or a row as it is; InputError names the closest ids where there is none."""
+        return row_of(self.frame.index, image)
+
+    def rows(self, images: str | int | Iterable[str | int]) -> list[int]:
+        """Return the rows of one image or several, each an id or a row, in their order; InputError as `row`."""
+        several = isinstance(images, Iterable) and not isinstance(images, str | bytes)
+        asked: Any = images if several else [images]
+        return [self.row(image) for image in asked]
+
+    def subset(self, images: str | int | Iterable[str | int]) -> "Embeddings":
+        """Return the vectors of some images, in the order asked for.
+
+        Parameters
+        ----------
+        images
+            One image or several, each an id or a row.
+
+        Returns
+        -------
+        Embeddings
+            A copy of their vectors and rows of the frame. Encoder, provenance, images (all of them: they are found
+            by id) and failures (of the run that made the vectors) are those of the whole.
+
+        Raises
+        ------
+        InputError
+            There is no such image, or one is asked for more than once.
+        """
+        rows = self.rows(images)
+        frame = self.frame.iloc[rows]
+        if (again := frame.index[frame.index.duplicated()]).size:
+            raise InputError(f"{again[0]!r} is asked for more than once; ids are unique. Name every image once.")
+        return replace(self, vectors=self.vectors[rows], frame=frame)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, *, embedding: str = "embedding", id: str | None = None) -> "Embeddings":
@@ -98,9 +129,11 @@ class Embeddings:
         Parameters
         ----------
         frame
-            One row an image. A column `path` that points at files that exist gives hover images too.
+            One row an image. A column `path` that points at files that exist gives hover images too; a column `label`
+            becomes strings.
         embedding
-            Column of vectors: each a sequence of d numbers.
+            Column of vectors: each a sequence of d numbers. Numbers in columns of their own become one with
+            `df.assign(embedding=list(df[columns].to_numpy()))`.
         id
             Column of unique ids; by default "id" where there is one, else the index.
 
@@ -112,10 +145,12 @@ class Embeddings:
         Raises
         ------
         InputError
-            A column is missing, vectors differ in length or hold NaN, or ids repeat.
+            A column is missing, a row holds no vector, vectors differ in length or hold NaN, or ids repeat.
         """
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"The table was given as {type(frame).__name__}; expected a pandas DataFrame.")
+        if isinstance(embedding, list | tuple | pd.Index):
+            raise InputError(f"embedding names {len(embedding)} columns; expected one that holds vectors. {_GATHER}")
         for name, what, keyword in ((embedding, "vectors", "embedding="), (id, "ids", "id=")):
             if name is not None and name not in frame.columns:
                 known = [str(column) for column in frame.columns]
@@ -123,16 +158,16 @@ class Embeddings:
                     f"No column {name!r} of {what}; the table has {', '.join(map(repr, known))}."
                     f"{closest(str(name), known)} Name it with {keyword}"
                 )
-        lengths = {np.shape(v) for v in frame[embedding]}
-        if len(lengths) > 1 or any(len(shape) != 1 for shape in lengths):
-            shapes = ", ".join(str(s) for s in sorted(lengths, key=str)[:4])
-            raise InputError(f"Column {embedding!r} must hold vectors of one length; found shapes {shapes}.")
-        vectors = np.stack([_as_float32(v) for v in frame[embedding]]) if len(frame) else np.zeros((0, 0), np.float32)
         column = "id" if id is None and "id" in frame.columns else id
-        ids = frame.index if column is None else frame[column]
+        ids = [str(i) for i in (frame.index if column is None else frame[column])]
+        vectors = _stacked(frame[embedding], ids, embedding)
         meta = frame.drop(columns=[embedding] if column is None else [embedding, column])
-        meta.index = pd.Index([str(i) for i in ids], name="id")
-        return cls(vectors, meta, images=_images_of(meta), provenance={"source": "vectors given in a table"})
+        meta.index = pd.Index(ids, name="id")
+        if "label" in meta.columns:
+            meta["label"] = pd.Series([None if pd.isna(x) else str(x) for x in meta["label"]], meta.index, dtype=object)
+        made = cls(vectors, meta, images=_images_of(meta), provenance={"source": "vectors given in a table"})
+        warm_up_behind()  # the map is what most ask for next
+        return made
 
     def save(self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32") -> Path:
         """Write everything but pixels and weights into a folder: Parquet and JSON, readable without vizkit.
@@ -193,7 +228,9 @@ class Embeddings:
                 f"These vectors were made by the encoder {recorded}, the one given is {encoder.fingerprint}. "
                 f"{_difference(provenance.get('card'), encoder)} Make the encoder as it was, or leave encoder= out."
             )
-        return cls(vectors, frame, failures, images or _images_of(frame), encoder, provenance)
+        loaded = cls(vectors, frame, failures, images or _images_of(frame), encoder, provenance)
+        warm_up_behind()  # the map is what most ask for next
+        return loaded
 
     def __repr__(self) -> str:
         n, d = self.vectors.shape
@@ -203,6 +240,20 @@ class Embeddings:
         share = exactness.get("nearest kept") if isinstance(exactness, dict) else None
         kept = f", {share:.2f} of nearest neighbors kept" if isinstance(share, float) else ""
         return f"<Embeddings: {n} vectors of {d} dimensions{by}{failed}{kept}>"
+
+
+def row_of(ids: pd.Index, image: Any) -> int:
+    """Return the row of an image among ids: of an id, or a row as it is; InputError where there is none."""
+    if isinstance(image, str) and image in ids:
+        return int(ids.get_loc(image))  # ty: ignore[invalid-argument-type]
+    if isinstance(image, int | np.integer) and not isinstance(image, bool):
+        if 0 <= image < len(ids):
+            return int(image)
+        near = f"rows go from 0 to {len(ids) - 1}" if len(ids) else "there are no images here"
+        raise InputError(f"There is no row {image}: {near}. An id is a string.")
+    if not isinstance(image, str):
+        raise InputError(f"An image is given as {image!r}; expected its id, a string, or its row, a whole number.")
+    raise InputError(f"No image has the id {image!r} here.{closest(image, list(ids))}")
 
 
 def require_embeddings(value: Any, purpose: str) -> None:
@@ -255,6 +306,31 @@ def _as_float32(vectors: Any) -> "NDArray[np.float32]":
     except (TypeError, ValueError, RuntimeError) as error:  # a RuntimeError: a tensor on a GPU, or with gradients
         found = f"{type(vectors).__name__} ({error})"
     raise InputError(f"Vectors are given as {found}; expected real numbers, d in each row: an array (n, d).")
+
+
+def _stacked(column: pd.Series, ids: list[str], name: str) -> "NDArray[np.float32]":
+    """Return a column of vectors as (n, d); InputError names the first row that is none, or of another length."""
+    rows = []
+    for id, value in zip(ids, column, strict=True):
+        try:
+            array = np.asarray(value)
+            if array.ndim == 1 and array.dtype.kind not in "USc":
+                rows.append(_as_float32(value))
+                continue
+        except (TypeError, ValueError, RuntimeError, InputError):
+            pass
+        given = f"{type(value).__name__} {value!r}" if np.ndim(value) == 0 else type(value).__name__
+        raise InputError(
+            f"{id!r} has {given[:60]} in column {name!r}; expected a vector, a sequence of d numbers. {_GATHER}"
+        )
+    lengths = [len(row) for row in rows]
+    if len(set(lengths)) > 1:
+        other = next(i for i, length in enumerate(lengths) if length != lengths[0])
+        raise InputError(
+            f"Column {name!r} must hold vectors of one length; {ids[0]!r} has {lengths[0]} numbers, {ids[other]!r} "
+            f"{lengths[other]}."
+        )
+    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
 
 def _finite(vectors: "NDArray[np.float32]") -> "NDArray[np.bool_]":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEASURES = ("kept", "trustworthiness", "continuity")
+TRUE_NEIGHBORS = 15  # what `kept` asks for on every map, whatever it was made with, so that maps can be compared
 _BLOCK = 1024  # points whose ranks are found at a time: between two such blocks a check can be interrupted
 
 
@@ -99,13 +100,13 @@ class Faithfulness:
             f"by chance {trust['chance']:.3f}. Measured on {points}, {how}."
         )
 
-    def neighbors(self, id: str) -> pd.DataFrame:
+    def neighbors(self, id: str | int) -> pd.DataFrame:
         """Return which neighbors of a point the map keeps, which are false and which are missing.
 
         Parameters
         ----------
         id
-            Any point of the map, checked or not.
+            Any point of the map, checked or not: its id or its row.
 
         Returns
         -------
@@ -117,7 +118,7 @@ class Faithfulness:
         Raises
         ------
         InputError
-            No point has this id.
+            There is no such point.
         """
         row = np.array([self.embeddings.row(id)])
         metric = self.provenance["metric"]
@@ -130,7 +131,7 @@ class Faithfulness:
             {
                 "kind": pd.Categorical(kinds, ["kept", "missing", "false"], ordered=True),
                 "true_rank": searcher.ranks(row, others[None])[0],
-                "map_rank": map_ranks(self.xy, row, others[None], near=near)[0],
+                "map_rank": map_ranks(self.xy, row, others[None])[0],
                 "similarity": searcher.scores(np.repeat(row, len(others)), others),
             },
             index=self.embeddings.frame.index[others],
@@ -151,10 +152,10 @@ class Faithfulness:
 def check_map(
     embeddings: Embeddings,
     xy: "NDArray[np.floating]",
-    k: int = 15,
+    k: int = TRUE_NEIGHBORS,
     *,
     metric: Metric = "cosine",
-    ids: str | Iterable[str] | None = None,
+    ids: str | int | Iterable[str | int] | None = None,
     sample: int | None = 500,
     seed: int = 0,
 ) -> Faithfulness:
@@ -169,13 +170,13 @@ def check_map(
     embeddings
         n vectors.
     xy
-        (n, 2), finite: any map of them, in their order.
+        (n, 2), finite: any map of them, in their order; or a DataFrame of two columns with their ids as index.
     k
         Neighbors asked for, 1 or more; where there are fewer other points, all of them.
     metric
         What near means in truth, as for `neighbor_graph`. On the map it is the Euclidean distance.
     ids
-        The points to check, one id or several; then nothing is drawn. By default a sample.
+        The points to check, one or several, each an id or a row; then nothing is drawn. By default a sample.
     sample
         How many points to draw, 2 or more; all where there are no more. None takes all.
     seed
@@ -184,8 +185,8 @@ def check_map(
     Returns
     -------
     Faithfulness
-        Equally near ones: a neighbor on the map that is as near in truth as the k-th counts as kept; points equally
-        near on the map rank in the order of the set.
+        Equally near ones: of neighbors on the map that are as near in truth as the k-th, as many count as kept as there
+        are such among the k; points equally near on the map rank in the order of the set.
 
     Raises
     ------
@@ -211,7 +212,7 @@ def check_map(
     Interval of the mean of a sample of m of n points, without replacement: mean +- t s / sqrt(m) * sqrt(1 - m / n), t
     of m - 1 degrees of freedom (Cochran, Sampling Techniques, 3rd ed. 1977, chapter 2), cut to [0, 1].
     """
-    k, xy = count(k, "k"), _positions(embeddings, xy)
+    k, xy = count(k, "k"), positions(embeddings, xy)
     n = len(xy)
     rows, checked = _chosen(embeddings, ids, sample, seed)
     k = min(k, n - 1)
@@ -235,7 +236,7 @@ def check_map(
 
 
 def share_kept(
-    embeddings: Embeddings, xy: "NDArray[np.floating]", k: int = 15, *, metric: Metric = "cosine"
+    embeddings: Embeddings, xy: "NDArray[np.floating]", k: int = TRUE_NEIGHBORS, *, metric: Metric = "cosine"
 ) -> "NDArray[np.float32]":
     """Return the share of each point's k true nearest neighbors that are among its k nearest on a map.
 
@@ -244,7 +245,7 @@ def share_kept(
     embeddings
         n vectors.
     xy
-        (n, 2), finite: any map of them, in their order.
+        (n, 2), finite: any map of them, in their order; or a DataFrame of two columns with their ids as index.
     k
         Neighbors asked for, 1 or more; where there are fewer other points, all of them.
     metric
@@ -253,16 +254,16 @@ def share_kept(
     Returns
     -------
     NDArray
-        (n,) float32 in [0, 1]. A neighbor on the map that is as near in truth as the k-th counts as kept. A shuffled
-        map keeps k / (n - 1) on average. Where the neighbor graph comes from an index, neighbors that the index misses
-        do not count.
+        (n,) float32 in [0, 1]: 1 - missing / k. Of neighbors on the map that are as near in truth as the k-th, as many
+        count as there are such among the k. A shuffled map keeps k / (n - 1) on average. Where the neighbor graph comes
+        from an index, neighbors that the index misses do not count.
 
     Raises
     ------
     InputError
         `xy` does not fit the embeddings, or as `neighbor_graph`.
     """
-    k, xy = count(k, "k"), _positions(embeddings, xy)
+    k, xy = count(k, "k"), positions(embeddings, xy)
     if len(xy) == 1:
         return np.ones(1, np.float32)
     lists = Neighborhoods.of(embeddings, np.arange(len(xy)), map_neighbors(xy, k), metric=metric)
@@ -290,7 +291,7 @@ def _per_point(
             near, missing = listed[part], lists.missing[part]
             ranks = searcher.ranks(rows[part], near)
             penalties[0, part] = np.where(lists.hits[part], 0, ranks - k).sum(axis=1)
-            ranks = map_ranks(xy, rows[part], lists.true[part], near=near, wanted=missing)
+            ranks = map_ranks(xy, rows[part], lists.true[part])
             penalties[1, part] = np.where(missing, ranks - k, 0).sum(axis=1)
             bar.update(len(near))
     trustworthiness, continuity = 1 - penalties / max(_worst_sum(n, k), 1)
@@ -328,24 +329,46 @@ def _mean(values: "NDArray[np.floating]", share: float) -> tuple[float, float, f
     return mean, float(max(mean - half, 0)), float(min(mean + half, 1))
 
 
-def _positions(embeddings: Embeddings, xy: Any) -> "NDArray[np.floating]":
-    """Return a map as an array; InputError where map and vectors do not belong together."""
+def positions(embeddings: Embeddings, xy: Any) -> "NDArray[np.floating]":
+    """Return a map of embeddings as an array (n, 2); InputError where the two do not belong together.
+
+    A DataFrame with their ids as index may be in any order.
+    """
     require_embeddings(embeddings, "A map is compared with")
     n = len(embeddings.vectors)
     if n == 0:
         raise InputError("There are no vectors, so no map of them to check. embeddings.failures lists what failed.")
-    if np.shape(xy) != (n, 2) or not np.isfinite(xy).all():
-        raise InputError(f"xy has shape {np.shape(xy)}; expected ({n}, 2) finite positions, one for every vector.")
-    return np.asarray(xy)
+    if isinstance(xy, pd.DataFrame):
+        rows = xy.index.get_indexer(embeddings.frame.index) if xy.index.is_unique else np.full(n, -1)
+        if (rows >= 0).any():
+            if len(xy) != n or (rows < 0).any():
+                raise InputError(
+                    f"xy has {len(xy)} points, {(rows >= 0).sum()} of them among these {n} images; expected all of "
+                    "them. Give positions of the same images."
+                )
+            xy = xy.iloc[rows]
+        xy = xy.to_numpy()
+    expected = f"expected ({n}, 2) finite positions, one for every vector."
+    try:
+        array = np.asarray(xy)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # a RuntimeError: a tensor on a GPU, or with gradients
+        raise InputError(f"xy is no array of numbers ({error}); {expected}") from error
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"xy holds {array.dtype}; {expected}")
+    if array.shape != (n, 2) or not np.isfinite(array).all():
+        raise InputError(f"xy has shape {array.shape}; {expected}")
+    return array
 
 
 def _chosen(
-    embeddings: Embeddings, ids: str | Iterable[str] | None, sample: int | None, seed: int
+    embeddings: Embeddings, ids: str | int | Iterable[str | int] | None, sample: int | None, seed: int
 ) -> "tuple[NDArray[np.int64], str]":
     """Return the rows to check, in order, and how they were chosen."""
     n = len(embeddings.vectors)
     if ids is not None:
-        rows = sorted({embeddings.row(id) for id in ([ids] if isinstance(ids, str) else ids)})
+        rows = sorted(set(embeddings.rows(ids)))
         if not rows:
             raise InputError("ids is empty; give the ids of the points to check, or leave it out for a sample.")
         return np.array(rows, np.int64), "selection"

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from .embeddings import Embeddings, require_embeddings
+from .embeddings import Embeddings, require_embeddings, row_of
 from .errors import InputError, closest
 from .large_graph import indexed_graph
 from .nearest import METRICS, Metric, NearestRows
@@ -142,7 +142,7 @@ class NeighborGraph:
         InputError
             There is no such image.
         """
-        row = self._row(image)
+        row = row_of(self.ids, image)
         at, place = np.nonzero(self.indices == row)
         scores = self.similarities[at, place]
         order = np.lexsort((at, -scores))
@@ -156,14 +156,6 @@ class NeighborGraph:
             return self
         indices, similarities = self.indices[:, :k], self.similarities[:, :k]
         return NeighborGraph(indices, similarities, self.metric, self.ids, self.recall, self.recall_interval)
-
-    def _row(self, image: str | int) -> int:
-        if isinstance(image, str) and image in self.ids:
-            return int(self.ids.get_loc(image))  # ty: ignore[invalid-argument-type]
-        if isinstance(image, int | np.integer) and not isinstance(image, bool) and 0 <= image < len(self):
-            return int(image)
-        near = closest(image, list(self.ids)) if isinstance(image, str) else ""
-        raise InputError(f"No image {image!r} here; expected an id, or a row from 0 to {len(self) - 1}.{near}")
 
     def __len__(self) -> int:
         """Count the images."""

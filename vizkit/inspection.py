@@ -33,9 +33,11 @@ def stores_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
         raise StoreError(f"{str(folder)!r} {what}; expected a store, which is a folder.")
+    if kind_of(folder) == "map":
+        raise StoreError(f"{str(folder)!r} is a saved map; vk.Layout.load({str(folder)!r}, embeddings) opens it.")
     if kind_of(folder):
         return [folder]
-    found = stores_inside(folder)
+    found = [path for path in stores_inside(folder) if kind_of(path) != "map"]
     if not found:
         raise StoreError(
             f"{str(folder)!r} is no vizkit store and holds none. Give a folder that `vizkit embed --out` or "

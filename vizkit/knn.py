@@ -33,16 +33,16 @@ def neighbors(embeddings: Embeddings, query: Any, k: int = 12, *, metric: Metric
     Returns
     -------
     pandas.DataFrame
-        One row a neighbor: query (the id; else the path, "image" or "vector"), rank from 1, id, similarity (the cosine
-        in [-1, 1] or the inner product, float64; with "euclidean" in its place distance, 0 or more), then the columns
-        of `embeddings.frame` (with a "_" appended to a name that is already taken). Equally near images come in the
-        order of the set. A zero vector has cosine 0 to everything.
+        One row a neighbor: query (the id; else the path, "image" or "vector", numbered where that is taken: "vector
+        (2)"), rank from 1, id, similarity (the cosine in [-1, 1] or the inner product, float64; with "euclidean" in its
+        place distance, 0 or more), then the columns of `embeddings.frame` (with a "_" appended to a name that is
+        already taken). Equally near images come in the order of the set. A zero vector has cosine 0 to everything.
 
     Raises
     ------
     InputError
-        The query is unknown, is none of these kinds, or has another length than the vectors; k is below 1; or the
-        metric is unknown.
+        The query is unknown, is none of these kinds, or has another length than the vectors; k is below 1; the metric
+        is unknown; or the encoder, asked for an image, is no longer the one that made the vectors.
     MissingEncoderError
         The query is an image and the embeddings have no encoder.
     ImageReadError

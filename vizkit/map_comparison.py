@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KINDS = ("stayed", "left", "came", "neither")
 _RESAMPLES = 1000
 _SHUFFLES = 20
-_SHOWN = ("seed", "n_neighbors", "min_dist", "metric", "densmap", "stopped")  # in the name of a map, where they differ
+_OF_UMAP = ("seed", "n_neighbors", "min_dist", "densmap")  # what PCA does not have
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,7 +43,8 @@ class MapComparison:
         `alignment.drift`): value, low and high (95% interval over images), chance (two maps, or two spaces, that have
         nothing to do with each other).
     provenance
-        k, seed, and in what the maps differ: `names` of both.
+        k, seed, `names` (of both maps, by what they differ in) and `same vectors` (whether both show the same vectors
+        by the same metric).
     """
 
     a: Layout
@@ -97,13 +98,13 @@ class MapComparison:
             f"Drift {said('drift', '.3f')}; {len(self.frame)} images."
         )
 
-    def neighbors(self, id: str) -> pd.DataFrame:
+    def neighbors(self, id: str | int) -> pd.DataFrame:
         """Return what changed for one image: its neighbors on either map and in truth.
 
         Parameters
         ----------
         id
-            Any image of the maps.
+            Any image of the maps: its id, or its row on map a.
 
         Returns
         -------
@@ -117,7 +118,7 @@ class MapComparison:
         Raises
         ------
         InputError
-            No image has this id.
+            There is no such image.
         """
         a, b, k = self.a, self.b, self.k
         row, order = np.array([a.embeddings.row(id)]), self._order
@@ -127,8 +128,8 @@ class MapComparison:
         on = [np.isin(others, lists[0]) for lists in near]
         kinds = np.select([on[0] & on[1], on[0], on[1]], KINDS[:3], KINDS[3])
         table: dict[str, Any] = {"kind": pd.Categorical(kinds, KINDS, ordered=True)}
-        for name, xy, lists in zip("ab", (a.xy, b.xy[order]), near, strict=True):
-            table[f"map_rank_{name}"] = map_ranks(xy, row, others[None], near=lists)[0]
+        for name, xy in zip("ab", (a.xy, b.xy[order]), strict=True):
+            table[f"map_rank_{name}"] = map_ranks(xy, row, others[None])[0]
         for name, layout, rows in (("a", a, np.arange(len(a))), ("b", b, order)):
             searcher = nearest_rows(layout.embeddings, layout.provenance["metric"])
             table[f"true_rank_{name}"] = searcher.ranks(rows[row], rows[others][None])[0]
@@ -138,9 +139,24 @@ class MapComparison:
         found = found.iloc[np.lexsort((first, found["kind"].cat.codes))]
         return beside(found, a.embeddings.frame.loc[found.index])
 
-    def figure(self) -> "go.Figure":
-        """Return the maps side by side as a plain plotly figure, colored by the change of each point's neighbors."""
-        return maps_figure(self.frame, self.names, self.summary)
+    def figure(self, color: "str | pd.Series" = "map_change") -> "go.Figure":
+        """Return the maps side by side as a plain plotly figure.
+
+        Parameters
+        ----------
+        color
+            A column of `frame`: by default the change of each point's neighbors on the map, or "true_change", "label"
+            and what else there is; or a Series of values by id.
+
+        Raises
+        ------
+        InputError
+            As `Layout.figure`.
+        """
+        chances = {
+            f"{space}_change": 1 - float(self.overall.loc[f"{space}_agreement", "chance"]) for space in ("map", "true")
+        }
+        return maps_figure(self.frame, self.names, self.summary, color, chances=chances)
 
     @property
     def _order(self) -> "NDArray[np.intp]":
@@ -175,7 +191,7 @@ def compare_maps(a: Layout, b: Layout, *, k: int | None = None, seed: int = 0) -
     Returns
     -------
     MapComparison
-        The same whichever map comes first, but for the turn, which is of b.
+        The same whichever map comes first, but for rounding, and for the turn, which is of b.
 
     Raises
     ------
@@ -185,10 +201,10 @@ def compare_maps(a: Layout, b: Layout, *, k: int | None = None, seed: int = 0) -
     Notes
     -----
     Two lists that have nothing to do with each other share k / (n - 1) on average; the drift by chance is the mean over
-    20 shuffles of b. Intervals are percentiles of 1000 bootstrap samples of the images (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, chapter 13), with the maps as they are: they say how much hangs on which images
-    were asked, not what a map of other images would be like. True neighbors are those of `neighbor_graph`; of several
-    that are equally near, any counts as common.
+    20 shuffles, of either map by turns. Intervals are percentiles of 1000 bootstrap samples of the images (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), with the maps as they are: they say how much hangs
+    on which images were asked, not what a map of other images would be like. True neighbors are those of
+    `neighbor_graph`; of several that are equally near, any counts as common.
     """
     order = _matched(a, b)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -209,8 +225,12 @@ def compare_maps(a: Layout, b: Layout, *, k: int | None = None, seed: int = 0) -
     rng = np.random.default_rng(seed)
     chance = k / (n - 1) if n > 1 else 1.0
     apart = drift(xy_a, xy_b)
-    shuffled = float(np.mean([drift(xy_a, rng.permutation(xy_b)) for _ in range(_SHUFFLES)]))
-    low, high = _intervals(common, true, xy_a, xy_b, rng)
+    # Images are drawn in the order of their ids, and each shuffle serves both ways: so a and b can be swapped.
+    by_id = np.argsort(a.frame.index.to_numpy(object))
+    one, other = xy_a[by_id], xy_b[by_id]
+    draws = [rng.permutation(n) for _ in range(_SHUFFLES // 2)]
+    shuffled = float(np.mean([drift(one, other[draw]) + drift(one[draw], other) for draw in draws])) / 2
+    low, high = _intervals(common[by_id], true[by_id], one, other, rng)
     overall = pd.DataFrame(
         {"value": [common.mean(), true.mean(), apart], "low": low, "high": high, "chance": [chance, chance, shuffled]},
         index=pd.Index(["map_agreement", "true_agreement", "drift"], name="measure"),
@@ -297,11 +317,17 @@ def _names(a: Layout, b: Layout) -> tuple[str, str]:
         if values[0] != values[1]:
             for part, value in zip(parts, values, strict=True):
                 part.append(str(value or f"{key} not known"))
-    for part, layout in zip(parts, (a, b), strict=True):
-        part.append({"umap": "UMAP", "pca": "PCA"}.get(layout.provenance["method"], layout.provenance["method"]))
-    for key in _SHOWN:
-        values = [layout.provenance.get(key) for layout in (a, b)]
-        if values[0] != values[1]:
-            for part, value in zip(parts, values, strict=True):
-                part.append(f"{key} {value}")
+    made = [layout.provenance for layout in (a, b)]
+    both_umap = all(used["method"] == "umap" for used in made)
+    for part, used in zip(parts, made, strict=True):
+        part.append({"umap": "UMAP", "pca": "PCA"}.get(used["method"], used["method"]))
+    for key in ("metric", *(_OF_UMAP if both_umap else ())):
+        if made[0][key] != made[1][key]:
+            for part, used in zip(parts, made, strict=True):
+                part.append(f"{key} {used[key]}")
+    for key, words in (("aligned_to", "aligned"), ("stopped", "stopped at {:.0%}")):
+        if made[0][key] != made[1][key]:
+            for part, used in zip(parts, made, strict=True):
+                if used[key] is not None:
+                    part.append(words.format(used[key]))
     return ", ".join(parts[0]), ", ".join(parts[1])

@@ -20,10 +20,10 @@ class Neighborhoods(NamedTuple):
     true
         (m, k) rows, best first.
     hits
-        (m, k) bool: which of the listed are true neighbors, or as near in truth as the k-th. The others are false.
+        (m, k) bool: which of the listed are true neighbors. Of several that are as near in truth as the k-th as many
+        count as `true` has, whichever they are. The others are false.
     missing
-        (m, k) bool: which of `true` the list should have and has not. Of several that are as near in truth as the k-th
-        it needs as many as `true` has, whichever they are.
+        (m, k) bool: which of `true` the list should have and has not: as many as are false.
     """
 
     true: "NDArray[np.int64]"
@@ -75,28 +75,32 @@ def map_neighbors(
     Returns
     -------
     NDArray
-        (m, min(k, n - 1)) int64, rows of `xy`, nearest first.
+        (m, min(k, n - 1)) int64, rows of `xy`, nearest first, ties by row.
     """
     from scipy.spatial import KDTree
 
     n = len(xy)
-    rows = np.arange(n) if rows is None else rows
+    rows = np.arange(n) if rows is None else np.asarray(rows)
     k = min(k, n - 1)
     if k < 1:
         return np.empty((len(rows), 0), np.int64)
-    _, near = KDTree(xy).query(xy[rows], k=k + 1)
+    xy = np.array(xy, np.float64)
+    # The tree names ties in any order, and rounds in its own way; the squares decide, as in `map_ranks`.
+    found, near = KDTree(xy).query(xy[rows], k=min(k + 2, n))
+    near = near.astype(np.int64)
+    order = np.lexsort((near, _squares(xy[near], xy[rows][:, None])))
+    near = np.take_along_axis(near, order, axis=1)[:, : k + 1]
+    if k + 2 <= n:
+        tied = np.flatnonzero(found[:, -1] <= found[:, -2] * (1 + 1e-12))
+        places, of = np.unique(xy[rows[tied]], axis=0, return_inverse=True)
+        near[tied] = np.array([_first(xy, place, k + 1) for place in places], np.int64).reshape(-1, k + 1)[of.ravel()]
     own = near == rows[:, None]
     own[~own.any(axis=1), -1] = True  # more than k points lie on this one: one of them goes in its stead
-    return near[~own].reshape(len(rows), k).astype(np.int64)
+    return near[~own].reshape(len(rows), k)
 
 
 def map_ranks(
-    xy: "NDArray[np.floating]",
-    rows: "NDArray[np.integer]",
-    others: "NDArray[np.integer]",
-    *,
-    near: "NDArray[np.integer]",
-    wanted: "NDArray[np.bool_] | None" = None,
+    xy: "NDArray[np.floating]", rows: "NDArray[np.integer]", others: "NDArray[np.integer]"
 ) -> "NDArray[np.int64]":
     """Return which places, from 1, some points have among all others of a map, as seen from another point.
 
@@ -108,27 +112,24 @@ def map_ranks(
         (m,) the points that look.
     others
         (m, l) the points they look at, never themselves.
-    near
-        (m, k) what `map_neighbors` says of the rows: these have the first k places, in its order. Behind them ties go
-        by row.
-    wanted
-        (m, l) bool: which places are asked for; the others are 0. By default all.
 
     Returns
     -------
     NDArray
-        (m, l) int64.
+        (m, l) int64, from 1, the nearest, to n - 1; ties go by row: the places of `map_neighbors`.
     """
     places = np.zeros(others.shape, np.int64)
     x, y = np.array(xy, np.float64).T.copy()
     for i, row in enumerate(rows):
         squares = np.square(x - x[row]) + np.square(y - y[row])
         squares[row] = np.inf
-        first = {int(j): place for place, j in enumerate(near[i], 1)}
-        for column in range(others.shape[1]) if wanted is None else np.flatnonzero(wanted[i]):
-            j = int(others[i, column])
-            nearer = np.count_nonzero(squares < squares[j]) + np.count_nonzero(squares[:j] == squares[j])
-            places[i, column] = first.get(j, 1 + max(nearer, len(first)))
+        mine = squares[others[i]]
+        ordered = np.sort(squares[squares <= mine.max(initial=0)])  # the others are farther than all that are asked for
+        before = np.searchsorted(ordered, mine)
+        places[i] = before + 1
+        for column in np.flatnonzero(np.searchsorted(ordered, mine, side="right") > before + 1):
+            j = others[i, column]
+            places[i, column] += np.count_nonzero(squares[:j] == squares[j])
     return places
 
 
@@ -155,7 +156,24 @@ def _with_ties(
 
     of_true, of_listed = scores(true), scores(listed)
     edge = of_true[:, -1:]
-    tied, absent = of_true == edge, ~among(true, listed)
-    short = np.maximum(tied.sum(axis=1) - (of_listed == edge).sum(axis=1), 0)
-    free = tied & absent
-    return of_listed >= edge, absent & ~(free & (np.cumsum(free, axis=1) > short[:, None]))
+    kept, absent = among(listed, true), ~among(true, listed)
+    # At the edge any may stand for any other, up to as many as there are places for them.
+    stand_in, free = (of_listed == edge) & ~kept, (of_true == edge) & absent
+    counted = np.minimum(stand_in.sum(axis=1), free.sum(axis=1))[:, None]
+    kept |= stand_in & (np.cumsum(stand_in, axis=1) <= counted)
+    return kept, absent & ~(free & (np.cumsum(free, axis=1) <= counted))
+
+
+def _squares(xy: "NDArray[np.float64]", place: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return the squared distances of points (..., 2) to a place."""
+    away = xy - place
+    return np.square(away[..., 0]) + np.square(away[..., 1])
+
+
+def _first(xy: "NDArray[np.float64]", place: "NDArray[np.float64]", k: int) -> "NDArray[np.int64]":
+    """Return the k points nearest to a place, nearest first, ties by row."""
+    squares = _squares(xy, place)
+    edge = np.partition(squares, k - 1)[k - 1]
+    nearer = np.flatnonzero(squares < edge)
+    nearer = nearer[np.argsort(squares[nearer], kind="stable")]
+    return np.concatenate([nearer, np.flatnonzero(squares == edge)[: k - len(nearer)]])

@@ -1,6 +1,7 @@
 """New images on a map that is there: where each lies, who is near, and how unusual it is among the mapped ones."""
 
 import html
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -12,22 +13,22 @@ from .embeddings import FAILURE_COLUMNS, Embeddings, require_encoder
 from .errors import InputError, closest
 from .extraction import embed
 from .figures import placed_figure
-from .graph import distances_of, neighbor_graph
+from .graph import neighbor_graph
 from .images import ImageSet
 from .knn import beside, neighbors_of
 from .layout import Layout
-from .queries import Query, resolved
-from .unusualness import OwnDistances
+from .queries import Query, require_same, resolved
+from .unusualness import far, own_distances, percentiles
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
 _UNUSUAL = 95  # percentile that a summary counts above; of images like the members 5% are
-_JUDGES = 5  # nearest members that say how unusual an image is: more of them told photos of other kinds less well
+_ROUNDING = 1e-5  # of a vector's length: an image alone and in a batch are up to 3e-6 apart, as sums have another order
 _PAIRS = 2**22  # distances between neighbors' points at a time
 
-_known: "WeakKeyDictionary[Layout, tuple[OwnDistances, float]]" = WeakKeyDictionary()
+_scatters: "WeakKeyDictionary[Layout, float]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,12 +42,13 @@ class Placement:
     frame
         One row an image, in the order given:
 
-        query: its id, path, "image" or "vector"; images from outside that share a name are numbered, "vector (2)".
+        query: its id, path, "image" or "vector"; in a list, names from outside are numbered where they are taken,
+        "vector (2)".
         x, y: its position.
         unusualness: percentile in [0, 100] of its distance among the members' own; 50 is expected of an image like the
         members, whatever the metric. NaN where the map has a single point.
-        mean_distance: to its 5 nearest members, as `place` defines it.
-        nearest: id of the nearest member; and its similarity, or distance, as in `neighbors`.
+        distance: to its nearest member, 1 - cosine or Euclidean: what unusualness goes by.
+        nearest: id of that member; and, for "cosine", its similarity.
         spread: how far from its position its k nearest members lie on the map, on average, as a multiple of the same
         for the median member: about 1 where the position can be believed as much as others on this map, large where the
         nearest members lie on several islands. NaN where all members lie on their neighbors.
@@ -60,6 +62,9 @@ class Placement:
         Images that gave no vector, and so have no place: columns id, path, reason.
     layout
         The map.
+    notes
+        What else is to be known of these images, in sentences that `summary` repeats: how many equal a member, or have
+        no direction, or are vectors of an encoder that nobody knows.
     """
 
     xy: "NDArray[np.float32]"
@@ -68,60 +73,72 @@ class Placement:
     rows: "NDArray[np.int64]"
     failures: pd.DataFrame
     layout: Layout
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
         """What was placed and how unusual it is, beside what is expected of images like the members."""
         n, m = len(self.layout), len(self)
-        failed = f" {len(self.failures)} gave no vector: see failures." if len(self.failures) else ""
-        placed = f"{m} image{'s' if m != 1 else ''} placed among {n}"
+        failed = (f"{len(self.failures)} gave no vector: see failures.",) if len(self.failures) else ()
+        text = f"{m} image{'s' if m != 1 else ''} placed among {n}"
         values = self.frame["unusualness"]
-        if values.isna().all():
-            return f"{placed}.{failed}"
-        if m == 1:
-            return (
-                f"{placed}, {values.iloc[0]:.1f}% of which lie nearer to their own neighbours (of an image like them "
-                f"50% is expected).{failed}"
+        if m == 1 and values.notna().all():
+            share = f"{values.iloc[0]:.1f}%"
+            text += f", {share} of which lie nearer to their own nearest (of an image like them 50% is expected)"
+        elif values.notna().any():
+            from scipy.stats import binomtest
+
+            above = int((values > _UNUSUAL).sum())
+            low, high = binomtest(above, m).proportion_ci(method="wilson")
+            text += (
+                f": median unusualness {values.median():.0f} (50 expected of images like them); {above / m:.0%} "
+                f"are beyond {_UNUSUAL} ({100 - _UNUSUAL}% expected; 95% interval {low:.0%} to {high:.0%})"
             )
-        from scipy.stats import binomtest
+        return " ".join((f"{text}.", *self.notes, *failed))
 
-        above = int((values > _UNUSUAL).sum())
-        low, high = binomtest(above, m).proportion_ci(method="wilson")
-        return (
-            f"{placed}: median unusualness {values.median():.0f} (50 expected of images like them); {above / m:.0%} "
-            f"are beyond {_UNUSUAL} ({100 - _UNUSUAL}% expected; 95% interval {low:.0%} to {high:.0%}).{failed}"
-        )
-
-    def figure(self, color: str | None = None, *, neighbors_of: str | None = None) -> "go.Figure":
-        """Return the map with the new images on it as large marks, filled where they are beyond the 95th percentile.
+    def figure(self, color: "str | pd.Series | None" = None, *, neighbors_of: str | int | None = None) -> "go.Figure":
+        """Return the map with the new images on it as marks, filled where they are beyond the 95th percentile.
 
         Parameters
         ----------
         color
-            A column of the map's frame for its points; by default the label where there is one, else they are gray.
+            A column of the map's frame for its points, or a Series of values by id; by default the label where there
+            are groups of one, else they are gray. Or another column of `frame`, such as "unusualness": it colors the
+            marks, on a gray map.
         neighbors_of
-            A query: lines lead from its position to its nearest members, dashed to those that are missing among its k
-            nearest on the map.
+            A query or its row in `frame`: lines lead from its position to its nearest members, dashed to those that are
+            missing among its k nearest on the map. Rings are around the false neighbours: near on the map only.
 
         Raises
         ------
         InputError
-            There is no such column, or no such query.
+            There is no such query, or as `Layout.figure`.
         """
-        center, lines = None, {}
+        center, lines, rings = None, {}, {}
         if neighbors_of is not None:
             center = self._row(neighbors_of)
             true, near = self._true_neighbors(center)
             lines = {"true neighbor, kept": true[near], "true neighbor, missing": true[~near]}
-        unusual = (self.frame["unusualness"] > _UNUSUAL).to_numpy()
-        marks = {f"new, up to {_UNUSUAL}": ~unusual, f"new, unusualness beyond {_UNUSUAL}": unusual}
-        placed = self.frame.set_index("query")
+            rings = {"false neighbor, near on the map only": self._false_neighbors(center, true)}
+        unusual, member = (self.frame["unusualness"] > _UNUSUAL).to_numpy(), self.rows >= 0
+        marks = {
+            f"new, up to {_UNUSUAL}": ~unusual & ~member,
+            f"new, unusualness beyond {_UNUSUAL}": unusual & ~member,
+            "member": member,
+        }
         return placed_figure(
-            self.layout.frame, placed, self.summary, color=color, marks=marks, center=center, lines=lines
-        )
+            self.layout.frame, self.frame.set_index("query"), self.summary, color=color, marks=marks, center=center,
+            lines=lines, rings=rings,
+        )  # fmt: skip
 
-    def _row(self, query: str) -> int:
-        """Return the row of a query, the first of that name; InputError where there is none."""
+    def _row(self, query: str | int) -> int:
+        """Return the row of a query, the first of that name, or of a row; InputError where there is none."""
+        if isinstance(query, int | np.integer) and not isinstance(query, bool):
+            if not 0 <= query < len(self):
+                raise InputError(f"There is no row {query}: rows go from 0 to {len(self) - 1}.")
+            return int(query)
+        if not isinstance(query, str):
+            raise InputError(f"neighbors_of is of type {type(query).__name__}; expected one query or one row.")
         rows = np.flatnonzero(self.frame["query"] == query)
         if not len(rows):
             known = list(self.frame["query"])
@@ -134,13 +151,21 @@ class Placement:
 
     def _true_neighbors(self, row: int) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
         """Return the rows of an image's nearest members, and which are no farther on the map than the k-th point."""
-        listed = self.neighbors.loc[self.neighbors["query"] == self.frame["query"].iloc[row], "id"].unique()
-        true = self.layout.frame.index.get_indexer(listed)
+        # By position: an image of a new set may have the id of a member.
+        k = self.layout.k
+        true = self.layout.frame.index.get_indexer(self.neighbors["id"].iloc[row * k : (row + 1) * k])
         if not len(true):
             return true, np.zeros(0, bool)
         away = np.square(self.layout.xy.astype(np.float64) - self.xy[row]).sum(axis=1)
         others = np.delete(away, self.rows[row]) if self.rows[row] >= 0 else away
         return true, away[true] <= np.partition(others, len(true) - 1)[len(true) - 1]
+
+    def _false_neighbors(self, row: int, true: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Return which of the k members nearest on the map are not among the nearest in truth."""
+        away = np.square(self.layout.xy.astype(np.float64) - self.xy[row]).sum(axis=1)
+        if self.rows[row] >= 0:
+            away[self.rows[row]] = np.inf
+        return np.setdiff1d(np.argsort(away, kind="stable")[: len(true)], true)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -167,8 +192,8 @@ def place(layout: Layout, images: Any) -> Placement:
         m of them: an ImageSet, which goes through the map's own encoder (with progress and cache); Embeddings by the
         same encoder; or what `vizkit.neighbors` takes: an id, a row, an image (PIL, path or array), a float vector
         (d,), or a list of these. An id or a row means a member of the map, which is left out of its own neighbors and
-        lies where the map has it. Everything else counts as new, whatever its id: a vector that the map has already
-        finds itself, and lies on it.
+        lies where the map has it. Everything else counts as new, whatever its id: an image that the map has already
+        finds itself, lies on it, and is more usual than any; `summary` counts such images.
 
     Returns
     -------
@@ -181,71 +206,92 @@ def place(layout: Layout, images: Any) -> Placement:
     MissingEncoderError
         There are images, and the map's embeddings have no encoder.
     ImageReadError
-        A path is no readable image; an ImageSet lists such files in `failures` instead.
+        A path is no readable image; of an ImageSet or a list, such files are in `failures` instead.
 
     Notes
     -----
-    **Unusualness.** a(i) is the mean distance of member i to its 5 nearest other members (or k, where the map has a
-    smaller k), s that of the image to its 5 nearest members: the score of Angiulli and Pizzuti (2002). The percentile
-    is 100 (#{a < s} + #{a = s} / 2) / n, ties (to six decimals) by half; a member is compared with the n - 1 others. It
-    is the conformal view of an anomaly (Laxhammar and Falkman, 2015): for an image drawn as the members were,
-    (1 + #{a >= s}) / (n + 1) is a p-value, and the percentile about uniform. About, because members are scored among
-    n - 1 others and the image among n. n members resolve steps of 100 / n, and a percentile p has a standard error of
-    about sqrt(p (100 - p) / n).
+    **Unusualness.** a(i) is the distance of member i to the nearest other one, s that of the image to the nearest
+    member: 1 - cosine or Euclidean, in double precision. The percentile is 100 (#{a < s} + #{a = s} / 2) / n; a member
+    is compared with the n - 1 others. The distance to the k-th nearest is an old score of outliers (Angiulli and
+    Pizzuti, 2002) and tells images that a network was not trained on from others (Sun et al., 2022); here k is 1, so
+    that `nearest` shows what the number is about. Counted among the members' own it is the conformal view of an
+    anomaly (Laxhammar and Falkman, 2015): for an image drawn as the members were, (1 + #{a >= s}) / (n + 1) is a
+    p-value, and the percentile about uniform. About, because members are scored among n - 1 others and the image among
+    n. n members resolve steps of 100 / n, and a percentile p has a standard error of about sqrt(p (100 - p) / n).
 
-    With metric "cosine" the distance leaves out the direction that all members share, and the nearest are those by
-    plain cosine all the same: see `vizkit.unusualness.OwnDistances`.
+    It is about the network as much as about the image: images that the network cannot tell from the members are usual,
+    whatever they show.
 
     **Position.** The k nearest weigh as in UMAP's own transform, exp(-d / sigma) with sigma such that the weights of
-    all but the first add up to log2 k; where some are at distance 0, these alone count. Neighbors may lie on several
+    all but the first add up to log2 k; where some equal the image, these alone count. Neighbors may lie on several
     islands, and their mean on none. So the mean is taken over the shortest half (Rousseeuw and Leroy, 1988): over those
     in the smallest circle around one of them that holds half of the weight.
 
     References
     ----------
-    McInnes, Healy and Melville, UMAP: Uniform Manifold Approximation and Projection, arXiv:1802.03426.
-    Rousseeuw and Leroy, A robust scale estimator based on the shortest half, Statistica Neerlandica 42, 1988.
+    Sun, Ming, Zhu and Li, Out-of-distribution detection with deep nearest neighbors, ICML 2022.
     Angiulli and Pizzuti, Fast outlier detection in high dimensional spaces, PKDD 2002.
     Laxhammar and Falkman, Inductive conformal anomaly detection for sequential detection of anomalous sub-trajectories,
     Annals of Mathematics and Artificial Intelligence 74, 2015.
+    McInnes, Healy and Melville, UMAP: Uniform Manifold Approximation and Projection, arXiv:1802.03426.
+    Rousseeuw and Leroy, A robust scale estimator based on the shortest half, Statistica Neerlandica 42, 1988.
     """
     embeddings = _mapped(layout)
     queries, metadata, failures = _asked(embeddings, images)
     k, metric = layout.k, layout.provenance["metric"]
     table = neighbors_of(embeddings, queries, max(k, 1), metric=metric)
     own = np.array([query.row for query in queries], np.int64)
-    near = table.columns[3]  # "similarity", or "distance"
-    first = pd.DataFrame({"query": [query.name for query in queries], "nearest": None, near: np.nan})
-    has_any = (own < 0) | (k > 0)
-    first.loc[has_any, "nearest"] = table.loc[table["rank"] == 1, "id"].to_numpy()
-    first.loc[has_any, near] = table.loc[table["rank"] == 1, near].to_numpy()
+    m, has_any = len(queries), (own < 0) | (k > 0)
+    scores = np.full((m, max(k, 1)), np.nan)
+    scores[has_any] = table[table.columns[3]].to_numpy().reshape(-1, max(k, 1))  # similarities, or distances
+    distances = far(scores, metric)
+    lengths = np.array([np.linalg.norm(query.vector.astype(np.float64)) for query in queries])
+    # Of vectors that are apart by r times their length, 1 - cosine is r**2 / 2 at most.
+    rounding = _ROUNDING**2 / 2 if metric == "cosine" else _ROUNDING * lengths
+    equal = distances <= np.broadcast_to(rounding, m)[:, None]
     if k == 0:  # a map of one point: everything lies on it, and there is nothing to compare with
-        xy = np.repeat(layout.xy, len(queries), axis=0)
-        distance = unusualness = spread = np.full(len(queries), np.nan)
+        xy = np.repeat(layout.xy, m, axis=0)
+        unusualness = spread = np.full(m, np.nan)
     else:
-        rows = embeddings.frame.index.get_indexer(table["id"]).reshape(-1, k)
-        # As float32, as the graph keeps them: equal vectors get equal distances, and ties stay ties.
-        scores = table[near].to_numpy(np.float32).reshape(-1, k)
-        xy = _positions(layout.xy[rows], scores if near == "distance" else distances_of(scores, metric))
+        points = layout.xy[embeddings.frame.index.get_indexer(table["id"]).reshape(-1, k)]
+        xy = _positions(points, distances, equal)
         xy[own >= 0] = layout.xy[own[own >= 0]]
-        usual, scatter = _usual(layout)
-        distance = usual.of(np.stack([query.vector for query in queries]), rows[:, : usual.k], scores[:, : usual.k])
-        distance[own >= 0] = usual.members[own[own >= 0]]
-        unusualness = usual.percentiles(distance, own >= 0)
-        spread = _scatter(xy, layout.xy[rows]) / (scatter or np.nan)
-    frame = first.assign(x=xy[:, 0], y=xy[:, 1], unusualness=unusualness, mean_distance=distance, spread=spread)
-    frame = frame[["query", "x", "y", "unusualness", "mean_distance", "nearest", near, "spread"]]
-    return Placement(xy, frame if metadata is None else beside(frame, metadata), table, own, failures, layout)
+        unusualness = percentiles(distances[:, 0], own_distances(embeddings, metric), own >= 0)
+        spread = _scatter(xy, points) / (_usual_scatter(layout) or np.nan)
+    nearest = np.full(m, None, object)
+    nearest[has_any] = table.loc[table["rank"] == 1, "id"].to_numpy()
+    found = {"distance": distances[:, 0], "nearest": pd.Series(nearest, dtype=object)}
+    if metric == "cosine":
+        found["similarity"] = scores[:, 0]
+    names = [query.name for query in queries]
+    frame = pd.DataFrame({"query": names, "x": xy[:, 0], "y": xy[:, 1], "unusualness": unusualness})
+    frame = frame.assign(**found, spread=spread)
+    pointless = (lengths == 0) & (metric == "cosine")
+    notes = _notes(int((equal[:, 0] & (own < 0)).sum()), int(pointless.sum()), sum(query.bare for query in queries))
+    frame = frame if metadata is None else beside(frame, metadata)
+    return Placement(xy, frame, table, own, failures, layout, notes)
 
 
-def _usual(layout: Layout) -> tuple[OwnDistances, float]:
-    """Return how far members are from their neighbors in truth, and how far the median one is on the map."""
-    if layout not in _known:
-        metric = layout.provenance["metric"]
-        graph = neighbor_graph(layout.embeddings, layout.k, metric=metric)
-        scatter = float(np.median(_scatter(layout.xy, layout.xy[graph.indices])))
-        _known[layout] = OwnDistances(layout.embeddings, min(_JUDGES, layout.k), metric), scatter
-    return _known[layout]
+def _notes(equal: int, pointless: int, bare: int) -> tuple[str, ...]:
+    """Return what is to be known of so many new images, a sentence each."""
+    notes = []
+    if equal:
+        notes.append(
+            f"{equal} of these equal{'s' * (equal == 1)} a member: ask by id to judge members among the others."
+        )
+    if pointless:
+        notes.append(f"{pointless} of these {'is' if pointless == 1 else 'are'} zero: no direction, cosine 0 to all.")
+    if bare:
+        notes.append("Nothing says that the vectors are of the map's encoder.")
+    return tuple(notes)
+
+
+def _usual_scatter(layout: Layout) -> float:
+    """Return how far the median member is from its neighbors on the map; kept as long as the map."""
+    if layout not in _scatters:
+        graph = neighbor_graph(layout.embeddings, layout.k, metric=layout.provenance["metric"])
+        _scatters[layout] = float(np.median(_scatter(layout.xy, layout.xy[graph.indices])))
+    return _scatters[layout]
 
 
 def _mapped(layout: Layout) -> Embeddings:
@@ -262,50 +308,40 @@ def _asked(embeddings: Embeddings, images: Any) -> tuple[list[Query], pd.DataFra
     """Return what is asked, what is known of it where it is a set, and what failed."""
     if isinstance(images, ImageSet):
         encoder = require_encoder(embeddings, "Placing images that are not on the map")
-        _require_same(embeddings, encoder.fingerprint)  # before the work, not after it
+        require_same(embeddings, encoder.fingerprint)  # before the work, not after it
         images = embed(images, encoder)
     if not isinstance(images, Embeddings):
-        return _numbered(resolved(embeddings, images)), None, pd.DataFrame(columns=FAILURE_COLUMNS)
-    _require_same(embeddings, images.provenance.get("fingerprint"))
-    if not len(images):
-        why = f" The first: {images.failures['reason'].iloc[0]}" if len(images.failures) else ""
-        raise InputError(f"None of the images gave a vector, so there is nothing to place.{why}")
+        unread: list[tuple[str, str, str]] = []
+        queries = resolved(embeddings, images, unread=unread)
+        failures = pd.DataFrame(unread, columns=FAILURE_COLUMNS)
+        _require_any(queries, failures)
+        return queries, None, failures
+    fingerprint = images.provenance.get("fingerprint")
+    require_same(embeddings, fingerprint)
+    _require_any(images, images.failures)
     d, expected = images.vectors.shape[1], embeddings.vectors.shape[1]
     if d != expected:
         raise InputError(
             f"The images have vectors ({d},), the map's ({expected},). Embed them with the map's encoder and layer: "
             "vk.place(layout, images) does where images is an ImageSet."
         )
-    vectors = images.vectors
-    return [Query(str(id), vectors[row]) for row, id in enumerate(images.ids)], images.frame, images.failures
+    bare = fingerprint is None or embeddings.provenance.get("fingerprint") is None
+    queries = [Query(id, images.vectors[row], bare=bare) for row, id in enumerate(images.ids)]
+    return queries, images.frame, images.failures
 
 
-def _require_same(embeddings: Embeddings, fingerprint: str | None) -> None:
-    """Raise InputError where the map's vectors are known to be of another encoder than this fingerprint's."""
-    recorded = embeddings.provenance.get("fingerprint")
-    if recorded is not None and fingerprint is not None and recorded != fingerprint:
-        raise InputError(
-            f"The map's vectors were made by the encoder {recorded}, those of the images by {fingerprint}: their "
-            "distances to each other mean nothing. Use the same weights, layer, pooling and preprocess for both "
-            "(encoder.card() names them), or map the old images anew."
-        )
+def _require_any(found: Sized, failures: pd.DataFrame) -> None:
+    if not len(found):
+        why = f" The first: {failures['reason'].iloc[0]}" if len(failures) else ""
+        raise InputError(f"None of the images gave a vector, so there is nothing to place.{why}")
 
 
-def _numbered(queries: list[Query]) -> list[Query]:
-    """Give images from outside names of their own: the second "vector" is "vector (2)"."""
-    seen: dict[str, int] = {}
-    result = []
-    for query in queries:
-        times = seen[query.name] = seen.get(query.name, 0) + 1
-        again = query.row < 0 and times > 1
-        result.append(query._replace(name=f"{query.name} ({times})") if again else query)
-    return result
-
-
-def _positions(points: "NDArray[np.float32]", distances: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Return where images lie (m, 2), of their neighbors' points (m, k, 2) and distances (m, k), nearest first."""
+def _positions(
+    points: "NDArray[np.float32]", distances: "NDArray[np.float64]", equal: "NDArray[np.bool_]"
+) -> "NDArray[np.float32]":
+    """Return where images lie (m, 2): of their neighbors, nearest first, points (m, k, 2), distances, equality."""
     m, k = distances.shape
-    weights = _memberships(distances)
+    weights = np.where(equal.any(axis=1, keepdims=True), equal, _memberships(distances))
     xy = np.empty((m, 2), np.float32)
     step = max(1, _PAIRS // k**2)
     for start in range(0, m, step):
@@ -328,9 +364,8 @@ def _closest_half(points: "NDArray[np.float32]", weights: "NDArray[np.float64]")
     return apart[row, center] <= radii[row, center][:, None]
 
 
-def _memberships(distances: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    """Return how much each neighbor counts, (m, k) in [0, 1]; where some are at distance 0, these alone count."""
-    d = distances.astype(np.float64)
+def _memberships(d: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return how much each neighbor counts, (m, k) in [0, 1], of the distances."""
     target = np.log2(d.shape[1])
     low, high, scale = np.zeros(len(d)), np.full(len(d), np.inf), np.ones(len(d))
     for _ in range(64):
@@ -339,9 +374,7 @@ def _memberships(distances: "NDArray[np.float32]") -> "NDArray[np.float64]":
         low = np.where(total > target, low, scale)
         scale = np.where(np.isinf(high), 2 * scale, (low + high) / 2)
     smallest = np.maximum(1e-3 * d.mean(axis=1), np.finfo(np.float64).tiny)  # as UMAP has it
-    weights = np.exp(-d / np.maximum(scale, smallest)[:, None])
-    equal = distances == 0
-    return np.where(equal.any(axis=1)[:, None], equal, weights)
+    return np.exp(-d / np.maximum(scale, smallest)[:, None])
 
 
 def _scatter(xy: "NDArray[np.float32]", points: "NDArray[np.float32]") -> "NDArray[np.float64]":

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pandas as pd
 
 from . import umap_layout
 from .alignment import turned
 from .embeddings import Embeddings, require_embeddings
 from .errors import InputError, closest
-from .faithfulness import share_kept
+from .faithfulness import TRUE_NEIGHBORS, positions, share_kept
 from .graph import neighbor_graph
-from .knn import beside
-from .layout import Layout
+from .layout import Layout, frame_of
 from .nearest import Metric
 from .store import versions
 
@@ -75,7 +73,8 @@ def project(
         n vectors, 1 or more.
     n_neighbors
         Size of the neighbourhoods that UMAP draws, the point itself included, 2 or more; few show detail, many the
-        whole. Also how many true neighbours `kept` asks for. Where there are fewer other points, all of them.
+        whole. Where there are fewer other points, all of them. `kept` asks for 15 true neighbours whatever this is, so
+        that maps can be compared.
     min_dist
         How close UMAP may pack points, in [0, 1] units of the map.
     metric
@@ -87,10 +86,11 @@ def project(
         Seed of UMAP, 0 to 2^32 - 1. PCA has no random choice.
     method
         "umap", on the exact neighbour graph that `neighbors` shares, starting from PCA; or "pca" alone: at once, but it
-        keeps few neighbourhoods.
+        keeps few neighbourhoods. n_neighbors, min_dist and seed do not apply to PCA, and densmap is refused.
     align_to
         A layout of the same images, of another layer, encoder or seed: UMAP starts from its positions, takes fewer
-        epochs, and the map is turned onto it, so that the two can be compared by eye.
+        epochs (as many as alone where that one is PCA, or was stopped), and the map is turned onto it, so that the two
+        can be compared by eye.
 
     Returns
     -------
@@ -178,9 +178,9 @@ def as_layout(
     embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to
         What the frames were made with.
     xy
-        (n, 2), finite: the frame's positions.
+        (n, 2), finite: the frame's positions. They are copied.
     stopped
-        The frame's `done` where it was not the last: the layout says so.
+        The frame's `done`, 0 to 1, where it was not the last: the layout says so. 1 is the whole map.
 
     Raises
     ------
@@ -188,7 +188,11 @@ def as_layout(
         As `project`, or `xy` does not fit the embeddings.
     """
     plan = _Plan(embeddings, n_neighbors, min_dist, metric, densmap, seed, method, align_to)
-    return plan.layout(np.asarray(xy, np.float32), stopped)
+    if stopped is not None and not _is_number(stopped, 0, 1):
+        raise InputError(
+            f"stopped is {stopped!r}; expected the `done` of the frame, from 0 to 1, or None for the last."
+        )
+    return plan.layout(positions(embeddings, xy), None if stopped in (None, 1) else float(stopped))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +225,8 @@ class _Plan:
             )
         _choose("metric", self.metric, DISTANCES)
         _choose("method", self.method, METHODS)
+        if self.densmap and self.method == "pca":
+            raise InputError("densmap=True is UMAP's, and method is 'pca'. Leave one of them out.")
         onto = None if self.align_to is None else _positions(self.align_to, self.embeddings)
         object.__setattr__(self, "onto", onto)
         pca = _pca_of(self.embeddings)
@@ -231,15 +237,17 @@ class _Plan:
 
     @property
     def resumes(self) -> bool:
-        """Whether UMAP starts from a map that UMAP made, so that little is left to move."""
-        return self.align_to is not None and self.align_to.provenance["method"] == "umap"
+        """Whether UMAP starts from a map that UMAP finished, so that little is left to move."""
+        made = None if self.align_to is None else self.align_to.provenance
+        return made is not None and made["method"] == "umap" and made["stopped"] is None
 
     def moves(self) -> "Iterator[NDArray[np.float32]]":
         """Yield the same array after every epoch; nothing where UMAP does not run."""
         if not self.epochs:
             return
         n = len(self.start)
-        graph = neighbor_graph(self.embeddings, self.n_neighbors + 1, metric=self.metric)  # as many as `kept` asks for
+        # As many as `kept` asks for, and one more to see ties: one graph serves both.
+        graph = neighbor_graph(self.embeddings, max(self.n_neighbors, TRUE_NEIGHBORS) + 1, metric=self.metric)
         first = graph.first(min(self.n_neighbors, n - 1) - 1)
         start = self.start
         if not self.resumes:  # as UMAP's own init="pca" does, which sets points apart that lie on a line
@@ -262,9 +270,8 @@ class _Plan:
 
     def layout(self, xy: "NDArray[np.float32]", stopped: float | None = None) -> Layout:
         """Return positions as a layout."""
-        table = self.embeddings.frame
-        kept = share_kept(self.embeddings, xy, self.n_neighbors, metric=self.metric)
-        frame = pd.DataFrame({"x": xy[:, 0], "y": xy[:, 1], "kept": kept}, index=table.index)
+        xy = xy.astype(np.float32)
+        kept = share_kept(self.embeddings, xy, TRUE_NEIGHBORS, metric=self.metric)
         other = self.align_to
         provenance = {
             "method": "umap" if self.epochs else "pca",
@@ -273,7 +280,7 @@ class _Plan:
             "metric": self.metric,
             "densmap": bool(self.densmap and self.epochs),
             "seed": int(self.seed),
-            "k": min(int(self.n_neighbors), len(xy) - 1),
+            "k": min(TRUE_NEIGHBORS, len(xy) - 1),
             "epochs": self.epochs,
             "stopped": stopped,
             "start": "PCA" if other is None or not self.epochs else "another map",
@@ -281,7 +288,7 @@ class _Plan:
             and {"summary": other.summary, "sha256": hashlib.sha256(other.xy.tobytes()).hexdigest()},
             "versions": versions("vizkit", "umap-learn", "scikit-learn", "numba", "numpy"),
         }
-        return Layout(xy, kept, beside(frame, table), provenance, self.embeddings)
+        return Layout(xy, kept, frame_of(self.embeddings, xy, kept), provenance, self.embeddings)
 
     def _count_epochs(self) -> int:
         """Return as many epochs as umap.UMAP takes by default, or a part of them."""
@@ -301,10 +308,15 @@ class _Plan:
 def _check_numbers(n_neighbors: int, min_dist: float, seed: int) -> None:
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int | np.integer) or n_neighbors < 2:
         raise InputError(f"n_neighbors is {n_neighbors!r}; expected a whole number, 2 or more.")
-    if isinstance(min_dist, bool) or not isinstance(min_dist, int | float | np.number) or not 0 <= min_dist <= 1:
+    if not _is_number(min_dist, 0, 1):
         raise InputError(f"min_dist is {min_dist!r}; expected a number from 0 (packed) to 1 (spread).")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed!r}; expected a whole number from 0 to 2^32 - 1. Every map has a seed.")
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return real and bool(low <= value <= high)
 
 
 def _choose(name: str, value: object, known: tuple[str, ...]) -> None:

@@ -1,15 +1,20 @@
-"""Saved results: what `Embeddings.save` writes and `Embeddings.load` reads.
+"""Saved results, what `Embeddings.save` writes and `Embeddings.load` reads, and saved maps, `Layout.save` and `load`.
 
 <folder>/shard-00000.parquet, ...        one row a vector: id, further columns of the frame, vector
 <folder>/_failures.json                  images that gave no vector: a list of id, path and reason
 <folder>/_manifest.json                  how the vectors were made, and the checksum of every file
+
+<folder>/map.parquet                     of a map: one row a point: id, x, y, kept
+<folder>/_manifest.json                  of a map: how it was made, and the checksums of the vectors and of the file
 """
 
+import contextlib
 import glob
 import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +50,12 @@ if TYPE_CHECKING:
 _DTYPES = ("float32", "float16")
 _FAILURES = "_failures.json"
 _FIRST_FAILURES = "failures.parquet"
+_MAP = "map.parquet"
+_KINDS = {
+    "result": "saved embeddings: open it with vk.Embeddings.load(folder).",
+    "map": "a saved map: open it with vk.Layout.load(folder, embeddings).",
+    None: "a cache, not a saved result. Point embed(cache=...) at its parent.",
+}
 
 
 def write_result(
@@ -71,10 +82,7 @@ def write_result(
 
     if dtype not in _DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected {' or '.join(map(repr, _DTYPES))}.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and kind_of(target) != "result":
-        raise StoreError(
-            f"{str(target)!r} exists and holds no saved embeddings; it is left alone. Choose another name."
-        )
+    _require_free(target, "result", "embeddings")
     rows = max(1, SHARD_BYTES // max(1, vectors.shape[1] * np.dtype(dtype).itemsize))
     if dtype == "float16":
         few = max(1, rows // 32)
@@ -87,10 +95,8 @@ def write_result(
         raise InputError(
             f"The frame cannot be saved: {error}. Give each column values of one kind, or leave the column out."
         ) from error
-    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
     own = {"kind": "result", "n": len(vectors), "dim": vectors.shape[1], "dtype": dtype, "renamed": renamed}
-    try:
-        fresh.mkdir(parents=True)
+    with _replacing(target, "embeddings") as fresh:
         files = {}
         for number, start in enumerate(range(0, max(1, len(vectors)), rows)):
             part = vectors[start : start + rows].astype(dtype, copy=False)
@@ -99,17 +105,37 @@ def write_result(
             files[name] = _sha256(fresh / name)
         write_json(failures.map(_plain_text).to_dict("records"), fresh / _FAILURES)
         files[_FAILURES] = _sha256(fresh / _FAILURES)
-        saved = {"saved_at": datetime.now(UTC).isoformat(timespec="seconds"), "saved_by": versions("vizkit")}
-        write_manifest(fresh, {**provenance, **own, "files": files, **saved})
-        _replace(target, fresh)
-        for rest in left_over(target.parent, f".{glob.escape(target.name)}-*.tmp"):
-            shutil.rmtree(rest, ignore_errors=True)
-    except StoreError as error:
-        raise StoreError(str(error).replace(fresh.name, target.name)) from error
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"The embeddings cannot be saved in {str(target)!r}: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        write_manifest(fresh, {**provenance, **own, "files": files, **_saved()})
+
+
+def write_map(target: Path, ids: list[str], columns: "dict[str, NDArray[np.float32]]", about: dict[str, Any]) -> None:
+    """Write a map's columns (n,) and what is known of it into a folder of its own, as `write_result` does.
+
+    Raises
+    ------
+    InputError
+        The ids are no text that can be written.
+    StoreError
+        The folder holds something else, or cannot be written.
+    """
+    import pyarrow as pa
+
+    _require_free(target, "map", "map")
+    try:
+        table = pa.table({"id": pa.array(ids, pa.string()), **columns})
+    except (pa.ArrowException, UnicodeError) as error:
+        raise InputError(f"The ids cannot be saved: {error}. Give ids that are text.") from error
+    with _replacing(target, "map") as fresh:
+        write_parquet(table, fresh / _MAP)
+        write_manifest(fresh, {**about, "kind": "map", "files": {_MAP: _sha256(fresh / _MAP)}, **_saved()})
+
+
+def read_map(folder: Path) -> "tuple[list[str], dict[str, NDArray[np.float32]], dict[str, Any]]":
+    """Return what `write_map` wrote: ids, columns, what is known; StoreError as `read_result`."""
+    manifest, files = _manifest(folder, "map")
+    table = _read(folder, _MAP, files)
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
+    return table["id"].to_pylist(), columns, manifest
 
 
 def read_result(folder: Path) -> "tuple[pd.DataFrame, NDArray[np.float32], pd.DataFrame, dict[str, Any]]":
@@ -168,6 +194,36 @@ def read_failures(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(records, columns=None if records else ["id", "path", "reason"])
 
 
+def _require_free(target: Path, kind: str, what: str) -> None:
+    """Raise StoreError where a folder holds something else than an earlier one of the kind."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and kind_of(target) != kind:
+        raise StoreError(f"{str(target)!r} exists and holds no saved {what}; it is left alone. Choose another name.")
+
+
+@contextlib.contextmanager
+def _replacing(target: Path, what: str) -> Generator[Path]:
+    """Give a new folder to write into, which takes the place of another once it is written."""
+    import pyarrow as pa
+
+    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        _replace(target, fresh)
+        for rest in left_over(target.parent, f".{glob.escape(target.name)}-*.tmp"):
+            shutil.rmtree(rest, ignore_errors=True)
+    except StoreError as error:
+        raise StoreError(str(error).replace(fresh.name, target.name)) from error
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"The {what} cannot be saved in {str(target)!r}: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _saved() -> dict[str, Any]:
+    return {"saved_at": datetime.now(UTC).isoformat(timespec="seconds"), "saved_by": versions("vizkit")}
+
+
 def _replace(target: Path, fresh: Path) -> None:
     """Put a folder in the place of another; where that is interrupted, the earlier one stays or the new one stands."""
     old = fresh.with_suffix(".old")
@@ -184,8 +240,8 @@ def _replace(target: Path, fresh: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
-    """Return a result's manifest, and its files with their checksums, which the first schema had not."""
+def _manifest(folder: Path, wanted: str = "result") -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Return the manifest of a result or a map, and its files with their checksums, which the first schema had not."""
     if not folder.exists() and (left := sorted(folder.parent.glob(f".{glob.escape(folder.name)}-*.old"))):
         raise StoreError(
             f"{str(folder)!r} does not exist: a process was killed while it replaced it. Its earlier content lies in "
@@ -194,8 +250,8 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
     if folder.is_dir() and kind_of(folder) is None and (inside := stores_inside(folder)):
         raise _several(folder, inside)
     manifest = read_manifest(folder)
-    if manifest.pop("kind", None) != "result":
-        raise StoreError(f"{str(folder)!r} is a cache, not a saved result. Point embed(cache=...) at its parent.")
+    if (kind := manifest.pop("kind", None)) != wanted:
+        raise StoreError(f"{str(folder)!r} is {_KINDS.get(kind, _KINDS[None])}")
     if manifest["schema"] == SCHEMA:
         return manifest, manifest.pop("files")
     return manifest, dict.fromkeys([*(path.name for path in shards(folder)), _FIRST_FAILURES])
@@ -222,7 +278,7 @@ def _several(folder: Path, inside: list[Path]) -> StoreError:
 
 
 def _lacks(folder: Path, name: str) -> StoreError:
-    return StoreError(f"{str(folder)!r} is incomplete: {name} is missing. Save the embeddings again.")
+    return StoreError(f"{str(folder)!r} is incomplete: {name} is missing. Save it again.")
 
 
 def _incomplete(folder: Path, shape: tuple[int, int]) -> StoreError:

@@ -232,10 +232,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return {"schema": schema, **manifest}
 
 
-def kind_of(folder: Path) -> Literal["result", "cache", "unreadable"] | None:
+def kind_of(folder: Path) -> Literal["result", "map", "cache", "unreadable"] | None:
     """Return what a folder is: a store of a kind, one whose manifest cannot be read, or (None) no store."""
     try:
-        return "result" if read_manifest(folder).get("kind") == "result" else "cache"
+        kind = read_manifest(folder).get("kind")
+        return kind if kind in ("result", "map") else "cache"
     except DamagedError:
         return "unreadable"
     except StoreError:

@@ -6,6 +6,7 @@ compiled once an environment, on one thread (what a seed means to UMAP), and the
 """
 
 import contextlib
+import os
 import sys
 import threading
 import zlib
@@ -14,6 +15,8 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from .errors import VizkitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,9 +28,13 @@ _DENSITY_WEIGHT = 2.0
 _DENSITY_FROM = 1 - 0.3  # share of the epochs before densities count
 _DENSITY_SHIFT = 0.1
 
+_BEHIND = "vizkit-warm-up"
+_LONGEST = 1e12  # umap's search for a width doubles from 1 and bisects, 64 steps in all; float32 must hold squares
+
 _lock = threading.RLock()
 _ready: "list[_Kernels]" = []
-_behind: list[threading.Thread] = []
+_loading: list[int] = []  # the thread that loads
+_torn: list[bool] = []  # filled in a process that was forked while another thread loaded
 
 
 class _Kernels(NamedTuple):
@@ -58,14 +65,42 @@ def warm_up() -> None:
 
     Seconds in a new process; up to a minute on a fresh install, whose compiled functions are kept on disk (where numba
     keeps them: beside umap-learn, in the user's cache folder, or in NUMBA_CACHE_DIR). Safe to call from any thread, and
-    again: who comes second waits for the first.
+    again: who comes second waits for the first. A process that is forked meanwhile has half of umap-learn, behind locks
+    that nobody opens any more: there it raises.
+
+    Raises
+    ------
+    VizkitError
+        The process was forked while another thread was at it.
     """
+    if _torn:
+        raise VizkitError(
+            "This process was forked while UMAP was being loaded, so UMAP cannot be used in it. Start processes with "
+            "multiprocessing's 'spawn', or make a map once before they are forked."
+        )
     with _lock:
         if _ready:
             return
-        kernels = _load()
-        _exercise(kernels)
-        _ready.append(kernels)
+        _loading.append(threading.get_ident())
+        try:
+            kernels = _load()
+            _exercise(kernels)
+            _ready.append(kernels)
+        finally:
+            _loading.clear()
+
+
+def _after_fork() -> None:
+    """Leave behind, in a forked process, a lock that was held by a thread which this process does not have."""
+    global _lock
+    if _loading and _loading[0] != threading.get_ident():
+        _lock = threading.RLock()
+        _loading.clear()
+        _torn.append(True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def warm_up_behind() -> None:
@@ -73,10 +108,9 @@ def warm_up_behind() -> None:
 
     Where it fails, the first map fails in the same way, and says so in the cell that asked for it.
     """
-    if "ipykernel" not in sys.modules or _ready or _behind:
+    if "ipykernel" not in sys.modules or _ready or _torn or any(t.name == _BEHIND for t in threading.enumerate()):
         return
-    _behind.append(threading.Thread(target=_quietly, name="vizkit-warm-up", daemon=True))
-    _behind[0].start()
+    threading.Thread(target=_quietly, name=_BEHIND, daemon=True).start()
 
 
 def _quietly() -> None:
@@ -193,6 +227,10 @@ def _fuzzy_edges(
     from scipy.sparse import coo_matrix
 
     n, k = indices.shape
+    longest = float(distances.max(initial=0))
+    if longest > _LONGEST:
+        # Widths are relative, and densities (a difference of logarithms) as well: a common factor changes neither.
+        distances = distances * np.float32(_LONGEST / longest)
     # UMAP counts a point as its own first neighbour.
     own = np.arange(n, dtype=np.int32)[:, None]
     indices = np.hstack([own, indices])
@@ -253,8 +291,13 @@ def _at_points(edges: _Edges, values: "NDArray[np.float32]", n: int) -> "NDArray
 def _load() -> _Kernels:
     import warnings
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+    # In another thread this would put back filters that the user has changed meanwhile. Python ignores these warnings
+    # unless told otherwise. What umap-learn does of the kind while it is imported cannot be helped.
+    if threading.current_thread() is threading.main_thread():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+            _import_umap()
+    else:
         _import_umap()
     import numba
     from umap import layouts, umap_
@@ -284,7 +327,6 @@ def _import_umap() -> None:
 def _keep_in_temporary_folder() -> None:
     """Give numba a folder of this process's own: compiled code is loaded without a check, so nobody else may write."""
     import atexit
-    import os
     import shutil
     import tempfile
 

@@ -135,7 +135,7 @@ def kept_table(sets: dict[str, vk.Embeddings]) -> None:
 
 def unusual_table(sets: dict[str, dict[str, vk.Embeddings]]) -> None:
     """Print how unusual other kinds are among half of the clothes, and how uniform the other half is."""
-    print("\nUnusualness among half of the clothes, over all splits (5 nearest, cosine)")
+    print("\nUnusualness among half of the clothes, over all splits (nearest member, cosine)")
     for network, kinds in sets.items():
         runs = {kind: np.full((2 * SPLITS, len(embeddings)), np.nan) for kind, embeddings in kinds.items()}
         same = []
@@ -146,7 +146,7 @@ def unusual_table(sets: dict[str, dict[str, vk.Embeddings]]) -> None:
                 placed = vk.place(layout, part(embeddings, rows)).frame
                 runs[kind][i, rows] = placed["unusualness"]
                 if kind == "clothes":
-                    same.append(ks_2samp(placed["mean_distance"], vk.place(layout, layout.ids).frame["mean_distance"]))
+                    same.append(ks_2samp(placed["distance"], vk.place(layout, layout.ids).frame["distance"]))
         for kind, values in runs.items():
             n = values.shape[1]
             low, high = median_interval(np.nanmean(values, axis=0))

@@ -1,31 +1,36 @@
 """Figures of maps: points of one, new points on one, two side by side."""
 
 import html
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError, closest
-from .style import FONT, LINE, PALETTE, SEQUENTIAL, wrapped
+from .colors import OTHERS, Coloring, Part, coloring, groups, title_of
+from .style import FONT, header, shortened
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from numpy.typing import NDArray
 
-_OTHER = "#B0B0B0"
 _INK = "#1a1a1a"
-_CHANGE = "Viridis_r"  # dark is much: on white the few that changed must not be the pale ones
+_ENTRY = 30  # characters of an entry of the legend
+_LINES = 5  # of 80 characters, of one value in a hover
+# Up to how many marks there are, their size, opacity and line: many must leave the map to be seen.
+_SIZES = ((12, 14, 1, 2), (50, 11, 0.9, 1.5), (200, 8, 0.8, 1), (float("inf"), 5, 0.6, 0.5))
 
 
 def layout_figure(
     frame: pd.DataFrame,
     title: str,
-    color: str | None = None,
+    color: "str | pd.Series | None" = None,
     *,
+    chances: "Mapping[str, float] | None" = None,
     center: int | None = None,
     lines: "Mapping[str, NDArray[np.integer]] | None" = None,
+    rings: "Mapping[str, NDArray[np.integer]] | None" = None,
 ) -> "go.Figure":
     """Draw a map of points.
 
@@ -36,12 +41,17 @@ def layout_figure(
     title
         Title of the figure.
     color
-        A column of the frame. By default the label where there is one, else the share of true neighbours kept.
+        A column of the frame, or a Series by id. By default the label where there are groups of one, else the share of
+        true neighbours kept.
+    chances
+        By column: the value that chance gives.
     center
         A row: its point gets a ring.
     lines
         Up to two kinds of rows, by the name they have in the legend: lines lead there from the center, of the first
         kind whole, of the second dashed.
+    rings
+        Rows whose points get thin rings, by the name they have in the legend.
 
     Returns
     -------
@@ -51,41 +61,13 @@ def layout_figure(
     Raises
     ------
     InputError
-        No such column.
+        As `coloring`.
     """
-    import plotly.graph_objects as go
-
     if color is None:
-        color = "label" if "label" in frame and frame["label"].notna().any() else "kept"
-    if color not in frame.columns:
-        known = ", ".join(repr(str(name)) for name in frame.columns)
-        raise InputError(
-            f"No column {color!r} to color by.{closest(color, map(str, frame.columns))} There are {known}."
-        )
-    texts = _hover_texts(frame)
-    values = frame[color]
-    figure = go.Figure()
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numeric:
-        bar = {"title": {"text": html.escape(_title(color))}, "thickness": 12, "outlinewidth": 0}
-        numbers = values.to_numpy(np.float64, na_value=np.nan)
-        marker = {"color": numbers, "colorscale": SEQUENTIAL, "colorbar": bar}
-        figure.add_trace(_points(frame, texts, marker, ""))
-    else:
-        for name, hue, rows in _categories(values):
-            figure.add_trace(_points(frame.iloc[rows], texts[rows], {"color": hue}, name))
-    figure.update_layout(
-        template="plotly_white", font=FONT, width=760, height=560, margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        title={"text": html.escape(title), "font": {"size": 13}}, legend={"itemsizing": "constant"},
-        dragmode="pan",
-    )  # fmt: skip
-    # The axes of a neighbour embedding have no unit; only which points are near means anything.
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, scaleanchor="x")
+        color = "label" if groups(frame) else "kept"
+    figure = _map_of(frame, coloring(frame, color, chances=chances), title)
     if center is not None:
-        figure.add_traces(_rays(frame, center, lines or {}))
-        if numeric:  # the colour bar stands where the legend would
-            figure.update_layout(legend={"orientation": "h", "y": 0})
+        figure.add_traces(_rays(frame, center, lines or {}, rings or {}))
     return figure
 
 
@@ -94,30 +76,32 @@ def placed_figure(
     placed: pd.DataFrame,
     title: str,
     *,
-    color: str | None = None,
+    color: "str | pd.Series | None" = None,
     marks: "Mapping[str, NDArray[np.bool_]]",
     center: int | None = None,
     lines: "Mapping[str, NDArray[np.integer]] | None" = None,
+    rings: "Mapping[str, NDArray[np.integer]] | None" = None,
 ) -> "go.Figure":
-    """Draw a map of points, with new ones on it as large outlined marks.
+    """Draw a map of points, with others on it as outlined marks: the more of them, the smaller.
 
     Parameters
     ----------
     frame
         The map: as in `layout_figure`.
     placed
-        One row a new point: index of names, columns x, y and what hover shall show.
+        One row a mark: index of names, columns x, y and what hover shall show.
     title
         Title of the figure.
     color
-        A column of the map's frame. By default the label where there is one, else all points are gray.
+        What colors the points, as in `layout_figure`; by default the label where there are groups of one, else all are
+        gray. Or a column of `placed` that the map has not: it colors the marks, and the points are gray.
     marks
-        Up to two kinds of new points, by the name they have in the legend: (m,) which they are. The first kind is
-        hollow, the second filled.
+        Up to three kinds, by the name they have in the legend: (m,) which they are. The first are hollow, the second
+        filled, the third squares. Where a column colors them, the first two are one kind, "new".
     center
-        A row of the new points: it gets a ring.
-    lines
-        Up to two kinds of rows of the map: lines lead there from the center, as in `layout_figure`.
+        A row of `placed`: it gets a ring.
+    lines, rings
+        Rows of the map, as in `layout_figure`.
 
     Returns
     -------
@@ -126,32 +110,33 @@ def placed_figure(
     Raises
     ------
     InputError
-        No such column.
+        As `coloring`.
     """
-    if color is None and not ("label" in frame and frame["label"].notna().any()):
-        figure = layout_figure(frame, title, "kept")
-        figure.data = ()
-        figure.add_trace(_points(frame, _hover_texts(frame), {"color": _OTHER}, ""))
+    own = isinstance(color, str) and color not in frame.columns and color in placed.columns
+    shades = coloring(placed, color) if own else None
+    if color is None and groups(frame):
+        color = "label"
+    if shades or color is None:
+        gray = [Part("", np.arange(len(frame)), OTHERS)]
+        figure = _map_of(frame, Coloring("", frame["x"], gray, shades and shades.scale), title)
     else:
-        figure = layout_figure(frame, title, color)
+        figure = _map_of(frame, coloring(frame, color), title)
     if center is not None:
         both = pd.concat([frame[["x", "y"]], placed[["x", "y"]].iloc[[center]]])
-        figure.add_traces(_rays(both, len(frame), lines or {}))
-    texts = _hover_texts(placed)
-    for (name, rows), fill in zip(marks.items(), ("#ffffff", _INK), strict=False):
-        if rows.any():
-            line = {"color": _INK, "width": 2}
-            marker = {"size": 14, "opacity": 1, "symbol": "diamond", "color": fill, "line": line}
-            figure.add_trace(_points(placed[rows], texts[rows], marker, name))
-    words = wrapped(title, 620)
-    figure.update_layout(title={"text": "<br>".join(map(html.escape, words))}, margin={"t": LINE * len(words) + 28})
-    if not isinstance(figure.data[0].marker.color, str):  # numbers: their bar stands where the legend would
-        figure.update_layout(legend={"orientation": "h", "y": 0})
+        figure.add_traces(_rays(both, len(frame), lines or {}, rings or {}, around=26))
+    figure.add_traces(_marks(placed, marks, shades))
     return figure
 
 
-def maps_figure(frame: pd.DataFrame, names: tuple[str, str], title: str) -> "go.Figure":
-    """Draw two maps of the same points side by side, on one scale, colored by how much each point changed.
+def maps_figure(
+    frame: pd.DataFrame,
+    names: tuple[str, str],
+    title: str,
+    color: "str | pd.Series" = "map_change",
+    *,
+    chances: "Mapping[str, float] | None" = None,
+) -> "go.Figure":
+    """Draw two maps of the same points side by side, on one scale.
 
     Parameters
     ----------
@@ -159,44 +144,78 @@ def maps_figure(frame: pd.DataFrame, names: tuple[str, str], title: str) -> "go.
         One row a point: index of ids, columns x_a, y_a, x_b, y_b and map_change (in [0, 1]); hover also shows
         true_change and label, where they are there.
     names
-        What to write over the maps.
+        What to write over the maps; a long name loses its middle.
     title
         Title of the figure.
+    color, chances
+        As in `layout_figure`; by default how much each point changed.
 
     Returns
     -------
     plotly.graph_objects.Figure
         The most changed points lie on top. Zooming and moving one map does the same to the other, unless one is more
         than twice as wide: then each fills its panel, and its name says so.
+
+    Raises
+    ------
+    InputError
+        As `coloring`.
     """
     from plotly.subplots import make_subplots
 
     frame = frame.iloc[np.argsort(frame["map_change"], kind="stable")]
-    shares = {"map_change": "map neighbors changed", "true_change": "true neighbors changed"}
-    shown = {word: frame[name].map("{:.0%}".format) for name, word in shares.items() if name in frame}
-    texts = _hover_texts(frame.filter(["label"]).assign(**shown))
+    shades = coloring(frame.drop(columns=["x_a", "y_a", "x_b", "y_b"]), color, chances=chances)
+    shares = [name for name in ("map_change", "true_change") if name in frame]
+    shown = frame.filter(["label"]).assign(**{title_of(name): frame[name].map("{:.0%}".format) for name in shares})
+    texts = _hover_texts(_beside(shown, shades))
     maps = [frame[[f"x_{name}", f"y_{name}"]].set_axis(["x", "y"], axis=1) for name in "ab"]
     widths = [float((xy.max() - xy.min()).max()) or 1.0 for xy in maps]
     apart = max(widths) > 2 * min(widths)
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.02)
     for i, (xy, name) in enumerate(zip(maps, names, strict=True), 1):
-        figure.add_trace(_points(xy, texts, {"color": frame["map_change"], "coloraxis": "coloraxis"}, ""), 1, i)
-        _frame_map(figure, i, f"{'ab'[i - 1]}: {name}{' (at its own scale)' if apart else ''}")
+        for trace in _parts(xy, texts, shades):
+            trace.update(legendgroup=trace.name or None, showlegend=trace.showlegend and i == 1)
+            figure.add_trace(trace, 1, i)
+        _frame_map(figure, i, f"{'ab'[i - 1]}: {shortened(name, 48)}{' (at its own scale)' if apart else ''}")
         _fit_axes(figure, i, pd.concat([xy] if apart else maps))
     if not apart:
         figure.update_layout(xaxis2={"matches": "x"}, yaxis2={"matches": "y", "scaleanchor": None})
-    width = 980
-    lines = wrapped(title, width - 260)
-    measured = {"text": shares["map_change"], "side": "right"}
-    bar = {"title": measured, "tickformat": ".0%", "thickness": 12, "outlinewidth": 0}
-    figure.update_layout(
-        template="plotly_white", font=FONT, width=width, height=460 + LINE * len(lines), showlegend=False,
-        margin={"l": 10, "r": 10, "t": LINE * len(lines) + 42, "b": 10}, dragmode="pan",
-        title={"text": "<br>".join(map(html.escape, lines)), "font": {"size": 13}, "x": 10 / width, "y": 1,
-               "yanchor": "top", "pad": {"t": 10}},
-        coloraxis={"colorscale": _CHANGE, "cmin": 0, "cmax": 1, "colorbar": bar},
-    )  # fmt: skip
+    over = header(title, 980 if shades.scale else 1080, below=30)
+    top = over["margin"]["t"]
+    _dress(figure, shades.scale, over, height=428 + top)
     return figure
+
+
+def _map_of(frame: pd.DataFrame, shades: Coloring, title: str) -> "go.Figure":
+    """Return a figure of one map."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(_parts(frame, _hover_texts(_beside(frame, shades)), shades))
+    over = header(title, 760)
+    _dress(figure, shades.scale, over, height=520 + over["margin"]["t"])
+    # The axes of a neighbour embedding have no unit; only which points are near means anything.
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, scaleanchor="x")
+    return figure
+
+
+def _dress(figure: "go.Figure", scale: dict[str, Any] | None, over: dict[str, Any], *, height: float) -> None:
+    """Give a figure its title and legends: of colors at the right, of marks below, as large as they are drawn."""
+    below = {"orientation": "h", "x": 0, "y": 0, "yanchor": "top", "itemsizing": "trace"}
+    figure.update_layout(
+        over, template="plotly_white", font=FONT, height=height, dragmode="pan",
+        margin={"l": 10, "r": 10, "b": 10, **over["margin"]}, legend={"itemsizing": "constant", "tracegroupgap": 0},
+        legend2=below,
+    )  # fmt: skip
+    if scale:
+        figure.update_layout(coloraxis=scale)
+
+
+def _beside(frame: pd.DataFrame, shades: Coloring) -> pd.DataFrame:
+    """Return what hover shows: the table, and what colors it where that is not in it."""
+    if shades.title in ("", *map(title_of, frame.columns)):
+        return frame
+    return frame.assign(**{shades.title: shades.values})
 
 
 def _frame_map(figure: "go.Figure", column: int, name: str) -> None:
@@ -219,55 +238,90 @@ def _fit_axes(figure: "go.Figure", column: int, points: pd.DataFrame) -> None:
     figure.update_yaxes(range=[middle["y"] - half, middle["y"] + half], scaleanchor=x, row=1, col=column)
 
 
-def _points(frame: pd.DataFrame, texts: "NDArray[np.object_]", marker: dict[str, Any], name: str) -> Any:
+def _parts(xy: pd.DataFrame, texts: "NDArray[np.object_]", shades: Coloring) -> list[Any]:
+    """Return the points of a map, as they are colored; those without a value are named below where there is a scale."""
+    traces = []
+    for part in shades.parts:
+        marker = {"color": part.color}
+        if not isinstance(part.color, str):
+            marker["coloraxis"] = "coloraxis"
+        trace = _points(xy.iloc[part.rows], texts[part.rows], marker, part.name, of=len(xy))
+        traces.append(trace.update(legendrank=part.rank, legend="legend2" if shades.scale else "legend"))
+    return traces
+
+
+def _points(
+    frame: pd.DataFrame, texts: "NDArray[np.object_]", marker: dict[str, Any], name: str, *, of: int | None = None
+) -> Any:
+    """Return points, one text each; `of` how many there are in all, which says how large they are."""
     import plotly.graph_objects as go
 
-    size = 7 if len(texts) < 5000 else 4
+    shown = html.escape(shortened(name, _ENTRY))
     return go.Scattergl(
-        x=frame["x"], y=frame["y"], mode="markers", name=html.escape(name), text=texts, showlegend=bool(name),
-        hovertemplate="%{text}<extra></extra>", marker={"size": size, "opacity": 0.85, **marker},
+        x=frame["x"], y=frame["y"], mode="markers", name=shown, text=texts,
+        showlegend=bool(name), hovertemplate="%{text}<extra></extra>",
+        marker={"size": 7 if (of or len(texts)) < 5000 else 4, "opacity": 0.85, **marker},
     )  # fmt: skip
 
 
-def _rays(frame: pd.DataFrame, center: int, lines: "Mapping[str, NDArray[np.integer]]") -> list[Any]:
-    """Return lines from a point to others, by kind, and a ring around it; hover passes through them."""
+def _marks(placed: pd.DataFrame, marks: "Mapping[str, NDArray[np.bool_]]", shades: Coloring | None) -> list[Any]:
+    """Return the marks of what was placed on a map, by kind, and by color where there is one."""
+    size, opacity, width = next(style[1:] for style in _SIZES if len(placed) <= style[0])
+    kinds = list(
+        zip(marks, marks.values(), ("diamond", "diamond", "square"), ("#ffffff", _INK, "#ffffff"), strict=False)
+    )
+    if shades:
+        new = np.logical_or.reduce([rows for _, rows, symbol, _ in kinds if symbol == "diamond"])
+        kinds = [("new", new, "diamond", ""), *kinds[2:]]
+    parts = shades.parts if shades else [Part("", np.arange(len(placed)), "")]
+    texts, traces = _hover_texts(placed), []
+    for part in parts:
+        for name, which, symbol, fill in kinds:
+            inside = which[part.rows]
+            rows = part.rows[inside]
+            if not len(rows):
+                continue
+            color = part.color if isinstance(part.color, str) else part.color[inside]
+            marker = {
+                "size": size, "opacity": opacity, "symbol": symbol, "color": fill if shades is None else color,
+                "line": {"color": _INK, "width": width},
+            }  # fmt: skip
+            if not isinstance(color, str):
+                marker["coloraxis"] = "coloraxis"
+            said = ": ".join(filter(None, (name, part.name)))
+            trace = _points(placed.iloc[rows], texts[rows], marker, said)
+            traces.append(trace.update(legend="legend2", legendrank=part.rank))
+    return traces
+
+
+def _rays(
+    frame: pd.DataFrame,
+    center: int,
+    lines: "Mapping[str, NDArray[np.integer]]",
+    rings: "Mapping[str, NDArray[np.integer]]",
+    *,
+    around: int = 18,
+) -> list[Any]:
+    """Return lines from a point to others, by kind, rings around some, and one around it; hover passes through."""
     import plotly.graph_objects as go
 
     xy = frame[["x", "y"]].to_numpy(np.float64)
+    own: dict[str, Any] = {"hoverinfo": "skip", "legend": "legend2"}
     traces = []
     for (name, rows), dash in zip(lines.items(), ("solid", "dash"), strict=False):
         gap = np.full((len(rows), 2), np.nan)
         path = np.stack([np.broadcast_to(xy[center], gap.shape), xy[rows], gap], axis=1).reshape(-1, 2)
-        line = {"color": _INK, "width": 1, "dash": dash}
-        traces.append(
-            go.Scattergl(
-                x=path[:, 0], y=path[:, 1], mode="lines", line=line, name=html.escape(name), hoverinfo="skip"
-            )
-        )  # fmt: skip
-    ring = {"size": 16, "symbol": "circle-open", "color": _INK, "line": {"width": 2}}
+        line = {"color": _INK, "width": 2, "dash": dash}
+        named = html.escape(name)
+        traces.append(go.Scattergl(x=path[:, 0], y=path[:, 1], mode="lines", line=line, name=named, **own))
+    for name, rows in rings.items():
+        ring = {"size": 12, "symbol": "circle-open", "color": _INK, "line": {"width": 1.5}}
+        x, y = xy[rows].T
+        traces.append(go.Scattergl(x=x, y=y, mode="markers", marker=ring, name=html.escape(name), **own))
+    ring = {"size": around, "symbol": "circle-open", "color": _INK, "line": {"width": 3}}
     x, y = xy[center]
-    traces.append(go.Scattergl(x=[x], y=[y], mode="markers", marker=ring, hoverinfo="skip", showlegend=False))
+    traces.append(go.Scattergl(x=[x], y=[y], mode="markers", marker=ring, showlegend=False, **own))
     return traces
-
-
-def _categories(values: pd.Series) -> list[tuple[str, str, list[int]]]:
-    """Return (name, colour, rows) of every entry of the legend; each row is in one of them.
-
-    The most frequent names, as many as there are colours, take these in the order of the names; all others are one gray
-    entry, and so are rows without a value.
-    """
-    rows: dict[str, list[int]] = {}
-    missing = []
-    for row, (value, gone) in enumerate(zip(values, values.isna(), strict=True)):
-        (missing if gone else rows.setdefault(str(value), [])).append(row)
-    ranked = sorted(rows, key=lambda name: (-len(rows[name]), name))
-    named, others = sorted(ranked[: len(PALETTE)]), ranked[len(PALETTE) :]
-    entries = [(name, hue, rows[name]) for name, hue in zip(named, PALETTE, strict=False)]
-    if others:
-        entries.append((f"{len(others)} others", _OTHER, [row for name in others for row in rows[name]]))
-    if missing:
-        entries.append(("no value", _OTHER, missing))
-    return entries
 
 
 def _hover_texts(frame: pd.DataFrame) -> "NDArray[np.object_]":
@@ -277,14 +331,13 @@ def _hover_texts(frame: pd.DataFrame) -> "NDArray[np.object_]":
     for column in columns:
         for line, value in zip(lines, frame[column], strict=True):
             shown = f"{value:.3g}" if isinstance(value, (float, np.floating)) else _safe(value)
-            line.append(f"{_safe(_title(column))}: {shown}")
+            line.append(f"{_safe(title_of(column))}: {shown}")
     return np.array(["<br>".join(line) for line in lines], object)
 
 
 def _safe(value: Any) -> str:
     text = str(value)
-    return html.escape(text if len(text) <= 80 else text[:79] + "…")
-
-
-def _title(column: str) -> str:
-    return "neighbors kept" if column == "kept" else str(column)
+    if len(text) <= 80:  # wrapping takes ten times as long
+        return html.escape(text)
+    lines = textwrap.wrap(text, 80)
+    return "<br>".join(map(html.escape, lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "…"]))

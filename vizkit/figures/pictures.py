@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from .style import DIVERGING, FONT, LINE, SEQUENTIAL, wrapped
+from .style import DIVERGING, FONT, LINE, SEQUENTIAL, header, shortened, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PANEL = 280  # pixels a side
 _CELL = 210  # pixels a side of a picture in a gallery
+_NAME = int(_CELL * 0.155)  # characters that are as wide as a cell
 _SHARPEST = 2 * _CELL  # pixels of a picture's longer side: enough for a screen of twice the density
 
 
@@ -57,9 +58,10 @@ def evidence_figure(
             text=html.escape(title), x=0, y=1, yanchor="bottom", xanchor="left", showarrow=False,
             xref=f"x{2 * i + 1 if i else ''} domain", yref=f"y{2 * i + 1 if i else ''} domain",
         )  # fmt: skip
+    over = header(headline, 2 * n * _PANEL * 0.75 + 120, below=LINE + 14)
     figure.update_layout(
-        template="plotly_white", font=FONT, width=2 * n * _PANEL * 0.75 + 120, height=_PANEL * 0.75 + 90,
-        margin={"l": 10, "r": 10, "t": 70, "b": 10}, title={"text": html.escape(headline), "font": {"size": 13}},
+        over, template="plotly_white", font=FONT, height=_PANEL * 0.75 + 20 + over["margin"]["t"],
+        margin={"l": 10, "r": 10, "t": over["margin"]["t"], "b": 10},
         coloraxis={
             "colorscale": DIVERGING if signed else SEQUENTIAL, "cmin": -top if signed else 0.0, "cmax": top,
             "colorbar": {"title": {"text": words, "side": "right"}, "thickness": 12, "outlinewidth": 0},
@@ -100,8 +102,9 @@ def gallery_figure(
     columns = max(len(row) for row in rows)
     lines = max(title.count("\n") + 1 for row in rows for title, _ in row)
     width = columns * (_CELL + 14) + 20
-    top, below = (wrapped(text, width - 20) for text in (headline, note))
-    titles, over, under = lines * LINE + 12, len(top) * LINE + 14, len(below) * LINE + 16
+    below = wrapped(note, width - 20)
+    titles, under = lines * LINE + 12, len(below) * LINE + 16
+    top = header(headline, width, below=titles)
     drawn = len(rows) * (_CELL + titles)  # the plot's own area, its first row of titles included
     figure = make_subplots(
         rows=len(rows), cols=columns, horizontal_spacing=14 / (width - 20),
@@ -117,10 +120,8 @@ def gallery_figure(
         yanchor="top", align="left", showarrow=False, visible=bool(below),
     )  # fmt: skip
     figure.update_layout(
-        template="plotly_white", font=FONT, width=width, height=drawn + over + under, showlegend=False,
-        margin={"l": 10, "r": 10, "t": over + titles, "b": under},
-        title={"text": "<br>".join(map(html.escape, top)), "font": {"size": 13}, "x": 10 / width, "y": 1,
-               "yanchor": "top", "pad": {"t": 10}},
+        top, template="plotly_white", font=FONT, height=drawn - titles + top["margin"]["t"] + under, showlegend=False,
+        margin={"l": 10, "r": 10, "t": top["margin"]["t"], "b": under},
     )  # fmt: skip
     return figure
 
@@ -165,8 +166,8 @@ def _place(figure: "go.Figure", title: str, image: "NDArray[np.uint8]", cell: tu
     figure.update_xaxes(range=[0, width], constraintoward="left", **axes)
     figure.update_yaxes(range=[height, 0], constraintoward="top", scaleanchor=x, **axes)
     figure.add_annotation(
-        text="<br>".join(html.escape(_shortened(line)) for line in title.split("\n")), x=0, y=1, xref=f"{x} domain",
-        yref=f"{y} domain", xanchor="left", yanchor="bottom", align="left", showarrow=False,
+        text="<br>".join(html.escape(shortened(line, _NAME)) for line in title.split("\n")), x=0, y=1,
+        xref=f"{x} domain", yref=f"{y} domain", xanchor="left", yanchor="bottom", align="left", showarrow=False,
     )  # fmt: skip
 
 
@@ -177,12 +178,6 @@ def _shrunk(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     picture = Image.fromarray(image)
     picture.thumbnail((_SHARPEST, _SHARPEST))
     return np.asarray(picture)
-
-
-def _shortened(line: str) -> str:
-    """Cut the middle out of a line that is wider than a cell: names of files differ at their ends."""
-    most = int(_CELL * 0.155)
-    return line if len(line) <= most else f"{line[: most // 2 - 1]}…{line[-(most - most // 2) :]}"
 
 
 def _png(image: "NDArray[np.uint8]", *, gray: bool) -> str:

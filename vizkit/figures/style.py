@@ -1,6 +1,8 @@
-"""What all figures share: font, colors and lines of text."""
+"""What all figures share: font, colors, titles and lines of text."""
 
+import html
 import textwrap
+from typing import Any
 
 # The explorer's colours (widgets/static/colors.js says how they were chosen), given out by the same rule: a label of
 # one column has one colour everywhere.
@@ -12,8 +14,41 @@ FONT = {"family": "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-se
 SEQUENTIAL = "Viridis"
 DIVERGING = "RdBu_r"
 LINE = 16  # pixels a line of text, of about 0.155 characters a pixel
+_MODEBAR = 320  # pixels that plotly's buttons take at the right of the top, when the mouse is over a figure
+_BUTTONS = 28  # their height
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: float) -> list[str]:
     """Cut a text into lines of at most so many pixels."""
     return textwrap.wrap(text, int(width * 0.155), break_on_hyphens=False)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut the middle out of a text of more characters: names of files differ at their ends."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most - most // 2) :]}"
+
+
+def header(title: str, width: float, below: float = 12) -> dict[str, Any]:
+    """Return the layout of a whole title in lines, beside plotly's buttons or, in a narrow figure, under them.
+
+    Parameters
+    ----------
+    title
+        Text of any length; it is escaped.
+    width
+        Of the figure, in pixels.
+    below
+        Pixels between title and plot.
+
+    Returns
+    -------
+    dict
+        title, width and the upper margin.
+    """
+    beside = width - _MODEBAR >= 400
+    lines = wrapped(title, width - 20 - _MODEBAR * beside)
+    over = 10 if beside else _BUTTONS
+    text = "<br>".join(map(html.escape, lines))
+    place = {"x": 10 / width, "y": 1, "yanchor": "top", "pad": {"t": over}}
+    top = over + max(LINE * len(lines), 0 if not beside else _BUTTONS - 10) + below
+    return {"title": {"text": text, "font": {"size": 13}, **place}, "width": width, "margin": {"t": top}}

@@ -165,7 +165,7 @@ class Explorer(Linked):
             layout = self.layout_of_points
             if self._shown is not None:
                 frame, parameters = self._shown
-                how = {"stopped": frame.done} if frame.done > 0 else {"method": "pca"}
+                how = {"stopped": frame.done}
                 layout = as_layout(self.embeddings, frame.xy, **parameters, **how)
             self._stand(layout)
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..embeddings import Embeddings
 from ..errors import InputError
-from ..faithfulness import share_kept
+from ..faithfulness import TRUE_NEIGHBORS
 from ..graph import neighbor_graph
 from ..projection import Frame, Layout, unfolding
 from .explorer import opened
@@ -17,8 +17,7 @@ from .explorer import opened
 _NEIGHBORS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50)  # even steps to the eye: what changes a map is the ratio
 _DEFAULTS = {"n_neighbors": 15, "min_dist": 0.1, "metric": "cosine", "densmap": False, "seed": 0}
 _FEWEST = 4
-_SAME_K = 15  # neighbours that all rows of the history ask for, or they could not be compared
-_MOST = max(*_NEIGHBORS, _SAME_K) + 1  # as many as the shares kept of the widest map ask for
+_MOST = max(*_NEIGHBORS, TRUE_NEIGHBORS) + 1  # as many as the shares kept of the widest map ask for
 _QUIET = 0.1  # seconds without a change before the next map begins
 _HELD = 0.15  # share of the epochs before the points leave the last map: by then the new one has found its shape
 _ROWS = 8  # of the history that are shown
@@ -127,13 +126,11 @@ class MapPanel(ipywidgets.VBox):
         )
 
     def _measured(self, layout: Layout) -> dict[str, Any]:
-        n, metric = len(layout), layout.provenance["metric"]
-        kept = share_kept(self._embeddings, layout.xy, _SAME_K, metric=metric)
-        error = float(kept.std(ddof=1)) / n**0.5
+        error = float(layout.kept.std(ddof=1)) / len(layout) ** 0.5
         return self.parameters | {
-            "kept": float(kept.mean()),
+            "kept": float(layout.kept.mean()),
             "plus_or_minus": 2 * error,
-            "chance": min(_SAME_K, n - 1) / (n - 1),
+            "chance": layout.chance,
         }
 
     def _say(self, parameters: dict[str, Any], more: str) -> None:
@@ -224,7 +221,7 @@ def _as_table(history: pd.DataFrame) -> str:
         texts = [*(str(row[name]) for name in _DEFAULTS), kept, f"{row['chance']:.1%}"]
         rows.append("<tr>" + "".join(f'<td style="{_CELL}">{escape(text)}</td>' for text in texts) + "</tr>")
     caption = (
-        f"How many of the {_SAME_K} nearest neighbours, by the row's own metric, each finished map keeps. "
+        f"How many of the {TRUE_NEIGHBORS} nearest neighbours, by the row's own metric, each finished map keeps. "
         "± is twice the standard error over points."
     )
     return (

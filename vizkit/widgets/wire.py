@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..figures.colors import is_category, named, natural
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,7 +22,8 @@ def positions_of(xy: "NDArray[np.float32]") -> bytes:
 
 def moving_note(before: "Layout") -> str:
     """Say what is known of a map while the next one unfolds over it."""
-    if before.provenance["method"] != "pca" or before.k == 0:
+    unmoved = before.provenance["epochs"] == 0 or before.provenance["stopped"] == 0
+    if not unmoved or before.k == 0:
         return "The map is being drawn anew; what it keeps is measured when it stands."
     near = f"{before.k} nearest neighbours ({before.provenance['metric']}, chance {before.chance:.1%})"
     return f"PCA keeps {before.kept.mean():.0%} of the {near}; UMAP unfolds from it and is measured when it stands."
@@ -41,14 +44,15 @@ def columns_of(frame: pd.DataFrame, kept: Any) -> list[dict[str, Any]]:
         values = frame[name]
         if name == "path" or values.isna().all():
             continue
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        # The figures' rule, so that a label has one color in both.
+        if not is_category(values, name) and pd.api.types.is_numeric_dtype(values):
             columns.append(_number(str(name), values.to_numpy(np.float32, na_value=np.nan)))
-        elif 0 < values.astype(str).nunique() <= _MOST_CATEGORIES:
-            codes, categories = pd.factorize(values.map(str, na_action="ignore"), sort=True)
-            bytes_ = codes.astype("<i4").tobytes()
-            columns.append(
-                {"name": str(name), "kind": "category", "codes": bytes_, "categories": [str(c) for c in categories]}
-            )
+            continue
+        texts = named(values)
+        categories = natural(list(texts.dropna().unique()))
+        if len(categories) <= _MOST_CATEGORIES:
+            codes = pd.Categorical(texts, categories=categories).codes.astype("<i4").tobytes()
+            columns.append({"name": str(name), "kind": "category", "codes": codes, "categories": categories})
     columns.append(_number("neighbors kept", kept))
     return columns
 
