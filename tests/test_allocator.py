@@ -9,7 +9,8 @@ import pytest
 from vizkit.allocator import kept_pages
 
 PROGRAM = """
-import resource
+import ctypes, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages would make the count one of luck
 import numpy as np
 from vizkit.allocator import kept_pages
 
@@ -44,7 +45,7 @@ def counted(**environment):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is Linux's")
 def test_large_blocks_are_cleared_once_and_given_back_at_the_end():
     plain, kept, given_back = counted()
-    assert kept < plain / 3
+    assert kept < plain / 4
     assert given_back > 30 << 20
 
 

@@ -320,7 +320,7 @@ def test_without_a_layout_it_opens_on_pca_and_ends_as_project_to_the_byte(cloud,
     assert heard == [(False, expected.summary)]
     assert first.startswith("PCA keeps ")
     pca = share_kept(cloud, vk.project(cloud, method="pca").xy)
-    assert f"{pca.mean():.0%} of the 15 nearest neighbours (cosine, chance {15 / 299:.1%})" in first
+    assert f"{pca.mean():.0%} of the 15 nearest neighbors (cosine, chance {15 / 299:.1%})" in first
     shares = [done for done, _ in explorer.maps()]
     assert shares[0] == 0
     assert shares[-1] is None

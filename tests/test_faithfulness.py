@@ -173,7 +173,7 @@ def test_small_sets_have_values_in_range(n):
     assert ((numbers >= 0) & (numbers <= 1)).all()
     assert found.overall.notna().all(axis=None)
     if n <= 16:
-        assert (numbers == 1).all()  # everybody is everybody's neighbour
+        assert (numbers == 1).all()  # everybody is everybody's neighbor
     assert str(n) in found.summary or n == 1
 
 
@@ -212,7 +212,7 @@ def test_the_worst_points_come_first(everything):
 
 
 def test_neighbors_that_are_equally_near_count_as_kept():
-    # 30 copies each of two vectors: any copy is as true a neighbour as any other.
+    # 30 copies each of two vectors: any copy is as true a neighbor as any other.
     vectors = np.repeat(np.eye(2, 5), 30, axis=0)
     rng = np.random.default_rng(0)
     xy = np.repeat([[0.0, 0.0], [9.0, 9.0]], 30, axis=0) + rng.random((60, 2))
@@ -230,7 +230,7 @@ def test_neighbors_that_are_equally_near_count_as_kept():
 
 
 def test_of_equally_near_ones_only_as_many_as_are_lacking_are_missing():
-    # As seen from the first: one neighbour nearer than the rest, then ten alike, then one far away.
+    # As seen from the first: one neighbor nearer than the rest, then ten alike, then one far away.
     angles = np.radians([0, 10, *[40] * 10, 90])
     vectors = np.c_[np.cos(angles), np.sin(angles)]
     places = np.array([0, 1, *range(19, 9, -1), 2])
@@ -266,7 +266,7 @@ def test_points_at_one_place_leave_themselves_out():
 
 def test_the_words_say_the_numbers_their_chance_and_their_sample(digits, xy):
     text = check_map(digits, xy, sample=100, seed=2).summary
-    assert "Of the 15 nearest neighbours (cosine) the map keeps" in text
+    assert "Of the 15 nearest neighbors (cosine) the map keeps" in text
     assert "by chance 5.0%" in text
     assert "Measured on 100 of 300 points, drawn with seed 2; in brackets 95% intervals." in text
     found = check_map(digits, xy, sample=None)

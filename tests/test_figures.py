@@ -208,7 +208,7 @@ def test_other_things_to_color_by_are_refused_with_what_is_expected(color):
 
 
 def test_a_whole_title_stands_beside_the_buttons_and_above_the_plot():
-    title = "of the 15 nearest neighbours the map keeps 43% (chance 2.5%); " * 6 + "the end."
+    title = "of the 15 nearest neighbors the map keeps 43% (chance 2.5%); " * 6 + "the end."
     panel = ("a", np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
     xy = many(4)[["x", "y"]]
     both = pd.concat([xy.add_suffix("_a"), xy.add_suffix("_b")], axis=1).assign(map_change=0.5)

@@ -255,7 +255,7 @@ def test_maps_are_named_by_what_they_differ_in(layouts, comparison):
 def test_the_words_give_chance_and_interval(comparison):
     row = comparison.overall.loc["map_agreement"]
     said = f"{row['value']:.1%} (95% interval {row['low']:.1%} to {row['high']:.1%}, by chance {row['chance']:.1%})"
-    assert f"Of the 15 nearest neighbours on one map the other has {said}" in comparison.summary
+    assert f"Of the 15 nearest neighbors on one map the other has {said}" in comparison.summary
     assert f"Drift {comparison.drift:.3f}" in repr(comparison)
     assert row["low"] < row["value"] < row["high"]
 
@@ -265,7 +265,7 @@ def test_small_sets_are_compared_too(n):
     rng = np.random.default_rng(n)
     a, b = (vk.project(embeddings_of(rng.random((n, 4)), "abcde"[:n]), method="pca") for _ in range(2))
     found = vk.compare_maps(a, b)
-    assert found.agreement == 1  # everybody is everybody's neighbour
+    assert found.agreement == 1  # everybody is everybody's neighbor
     assert found.overall.notna().all(axis=None)
     assert 0 <= found.drift <= 1
     assert len(found.neighbors("a")) == n - 1

@@ -32,7 +32,7 @@ def embeddings_of(vectors, **columns):
 
 
 def kept_by_scikit_learn(vectors, xy, k, metric):
-    """The same share, counted set by set with another library's neighbours; for sets without ties."""
+    """The same share, counted set by set with another library's neighbors; for sets without ties."""
     true = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(vectors.astype(np.float64))
     near = NearestNeighbors(n_neighbors=k).fit(xy.astype(np.float64))
     pairs = zip(true.kneighbors(return_distance=False), near.kneighbors(return_distance=False), strict=True)
@@ -162,9 +162,9 @@ DEGENERATE = {
     "two equal": np.ones((2, 3)),
     "three": np.eye(3),
     "four": RANDOM.random((4, 3)),
-    "fewer than neighbours": RANDOM.random((14, 6)),
-    "as many as neighbours": RANDOM.random((15, 6)),
-    "one more than neighbours": RANDOM.random((16, 6)),
+    "fewer than neighbors": RANDOM.random((14, 6)),
+    "as many as neighbors": RANDOM.random((15, 6)),
+    "one more than neighbors": RANDOM.random((16, 6)),
     "all zero": np.zeros((40, 4)),
     "two values": np.repeat(np.eye(2), 20, axis=0),
     "one dimension": RANDOM.standard_normal((40, 1)),
@@ -191,7 +191,7 @@ def test_degenerate_sets_have_a_layout(name, metric, method):
     assert layout.k == min(15, len(vectors) - 1)
     assert str(len(vectors)) in layout.summary
     if len(vectors) <= 16:
-        np.testing.assert_array_equal(layout.kept, 1)  # everybody is everybody's neighbour
+        np.testing.assert_array_equal(layout.kept, 1)  # everybody is everybody's neighbor
 
 
 def test_equal_vectors_share_one_place_and_say_that_no_umap_ran():

@@ -88,7 +88,7 @@ def test_the_layout_is_that_of_umap_learns_class_byte_for_byte(graph, digits, k,
 
 
 def test_copies_and_points_that_start_in_one_place_are_placed_as_the_class_places_them():
-    copies = np.arange(60) % 3 * 10 + 1  # 1, 11 or 21 of a kind: with and without any neighbour that is no copy
+    copies = np.arange(60) % 3 * 10 + 1  # 1, 11 or 21 of a kind: with and without any neighbor that is no copy
     vectors = np.repeat(np.random.default_rng(0).standard_normal((60, 5)), copies, axis=0).astype(np.float32)
     graph = graph_of(vectors, 9)
     start = np.repeat(random_start(60), copies, axis=0)
@@ -122,7 +122,7 @@ def test_a_start_that_is_a_map_is_taken_as_it_lies(graph, digits):
 
 
 def test_equal_densities_everywhere_are_nothing_to_keep():
-    # Three points, 20 times each: all neighbours are copies, and densMAP's own formula divides zero by zero.
+    # Three points, 20 times each: all neighbors are copies, and densMAP's own formula divides zero by zero.
     rows = np.arange(60)[:, None]
     indices = ((rows + 3 * np.arange(1, 10)) % 60).astype(np.int32)
     graph = indices, np.zeros(indices.shape, np.float32)

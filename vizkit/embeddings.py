@@ -38,7 +38,7 @@ class Embeddings:
     images
         The images, or None for vectors that came without; find a row with `images.row(id)`.
     encoder
-        The network that made the vectors, or None: map and neighbours then work, evidence cannot.
+        The network that made the vectors, or None: map and neighbors then work, evidence cannot.
     provenance
         How the vectors were made: encoder card, fingerprint, kind of device, versions, batch size.
 
@@ -140,7 +140,7 @@ class Embeddings:
         Returns
         -------
         Embeddings
-            Without an encoder: map, neighbours and studies work, evidence says what it lacks.
+            Without an encoder: map, neighbors and studies work, evidence says what it lacks.
 
         Raises
         ------

@@ -84,7 +84,7 @@ class Faithfulness:
         """Two sentences: what the map keeps, beside chance, and on how many points that was measured."""
         n, m = self.provenance["n"], len(self.frame)
         if self.k == 0:
-            return "One point has no neighbours that a map could lose."
+            return "One point has no neighbors that a map could lose."
         kept, trust, continuity = (self.overall.loc[name] for name in MEASURES)
         sampled = self.provenance["checked"] == "sample"
 
@@ -95,7 +95,7 @@ class Faithfulness:
         points = f"all {n} points" if self.provenance["checked"] == "all" else f"{m} of {n} points"
         how = f"drawn with seed {self.provenance['seed']}; in brackets 95% intervals" if sampled else "exact"
         return (
-            f"Of the {self.k} nearest neighbours ({self.provenance['metric']}) the map keeps {said(kept, '.1%')}, by "
+            f"Of the {self.k} nearest neighbors ({self.provenance['metric']}) the map keeps {said(kept, '.1%')}, by "
             f"chance {kept['chance']:.1%}; trustworthiness {said(trust, '.3f')}, continuity {said(continuity, '.3f')}, "
             f"by chance {trust['chance']:.3f}. Measured on {points}, {how}."
         )

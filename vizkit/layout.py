@@ -32,7 +32,7 @@ class Layout:
     xy
         (n, 2) float32, a copy, read-only. Axes have no unit; only which points are near means anything.
     kept
-        (n,) float32 in [0, 1], read-only: the share of a point's `k` true nearest neighbours, over all dimensions, that
+        (n,) float32 in [0, 1], read-only: the share of a point's `k` true nearest neighbors, over all dimensions, that
         are among its k nearest on the map; as of `faithfulness.share_kept`. k is 15 whatever n_neighbors is, so that
         maps can be compared.
     frame
@@ -65,23 +65,23 @@ class Layout:
 
     @property
     def k(self) -> int:
-        """Of how many true neighbours `kept` is a share: 15, or all others where there are fewer."""
+        """Of how many true neighbors `kept` is a share: 15, or all others where there are fewer."""
         return self.provenance["k"]
 
     @property
     def chance(self) -> float:
-        """The share of true neighbours that a shuffled map would keep: k / (n - 1)."""
+        """The share of true neighbors that a shuffled map would keep: k / (n - 1)."""
         return self.k / (len(self) - 1) if len(self) > 1 else 1.0
 
     @property
     def summary(self) -> str:
-        """One sentence: how the map was made, and how much of the neighbourhoods it keeps, beside chance."""
+        """One sentence: how the map was made, and how much of the neighborhoods it keeps, beside chance."""
         made = self._made()
         points = f"{len(self)} point{'s' if len(self) != 1 else ''}"
         if self.k == 0:
             return f"{made}: {points}."
         return (
-            f"{made}: {points}; of the {self.k} nearest neighbours ({self.provenance['metric']}) the map keeps "
+            f"{made}: {points}; of the {self.k} nearest neighbors ({self.provenance['metric']}) the map keeps "
             f"{self.kept.mean():.0%} (chance {self.chance:.1%})."
         )
 
@@ -104,14 +104,14 @@ class Layout:
         sample: int | None = 500,
         seed: int = 0,
     ) -> Faithfulness:
-        """Return which neighbours the map keeps, which are false and which are missing, point by point and over all.
+        """Return which neighbors the map keeps, which are false and which are missing, point by point and over all.
 
         Parameters
         ----------
         ids
             The points to check, one or several, each an id or a row; by default a sample.
         k
-            Neighbours asked for, 1 or more; by default as many as `kept` asks for.
+            Neighbors asked for, 1 or more; by default as many as `kept` asks for.
         sample
             How many points to draw, 2 or more; all where there are no more. None takes all: exact, and slow for many.
         seed
@@ -198,8 +198,8 @@ class Layout:
             points that it does not have are "no value". By default the label where there are groups of one, else
             `kept`. Texts, "label" and up to 20 different whole numbers are categories; numbers and dates a scale.
         neighbors_of
-            An id or a row: lines lead from its point to its `k` true nearest neighbours, wherever they lie; dashed to
-            those that are missing among its k nearest on the map. Rings are around the false neighbours: near on the
+            An id or a row: lines lead from its point to its `k` true nearest neighbors, wherever they lie; dashed to
+            those that are missing among its k nearest on the map. Rings are around the false neighbors: near on the
             map only.
 
         Raises

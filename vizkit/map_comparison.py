@@ -83,7 +83,7 @@ class MapComparison:
     def summary(self) -> str:
         """Two sentences: how much the maps agree, and how much the spaces behind them do, beside chance."""
         if self.k == 0:
-            return "One image has no neighbours that could change."
+            return "One image has no neighbors that could change."
 
         def said(name: str, form: str) -> str:
             row = self.overall.loc[name]
@@ -94,7 +94,7 @@ class MapComparison:
         if not self.provenance["same vectors"]:
             true = f"of those over all dimensions {said('true_agreement', '.1%')}"
         return (
-            f"Of the {self.k} nearest neighbours on one map the other has {said('map_agreement', '.1%')}; {true}. "
+            f"Of the {self.k} nearest neighbors on one map the other has {said('map_agreement', '.1%')}; {true}. "
             f"Drift {said('drift', '.3f')}; {len(self.frame)} images."
         )
 

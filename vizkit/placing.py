@@ -107,7 +107,7 @@ class Placement:
             marks, on a gray map.
         neighbors_of
             A query or its row in `frame`: lines lead from its position to its nearest members, dashed to those that are
-            missing among its k nearest on the map. Rings are around the false neighbours: near on the map only.
+            missing among its k nearest on the map. Rings are around the false neighbors: near on the map only.
 
         Raises
         ------

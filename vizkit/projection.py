@@ -27,7 +27,7 @@ METHODS = ("umap", "pca")
 DISTANCES = ("cosine", "euclidean")  # metrics that a map can be made of
 
 # A map that starts from another's positions has its large moves behind it: measured on digits (1,797) and on generated
-# vectors (5,000), a third of the epochs at a quarter of the step kept as many neighbours as a fit of its own.
+# vectors (5,000), a third of the epochs at a quarter of the step kept as many neighbors as a fit of its own.
 _RESUMED_PART = 3
 _RESUMED_STEP = 0.25
 _FRAME_SECONDS = 0.1
@@ -65,15 +65,15 @@ def project(
 
     The same vectors, arguments, seed, library versions and processor give the same bytes. The first UMAP in a process
     waits for its import, on a fresh install also for its kernels to compile (up to a minute, once); in a notebook
-    `embed` starts both ahead. Ctrl-C stops it between two epochs; the neighbour graph is kept for the next.
+    `embed` starts both ahead. Ctrl-C stops it between two epochs; the neighbor graph is kept for the next.
 
     Parameters
     ----------
     embeddings
         n vectors, 1 or more.
     n_neighbors
-        Size of the neighbourhoods that UMAP draws, the point itself included, 2 or more; few show detail, many the
-        whole. Where there are fewer other points, all of them. `kept` asks for 15 true neighbours whatever this is, so
+        Size of the neighborhoods that UMAP draws, the point itself included, 2 or more; few show detail, many the
+        whole. Where there are fewer other points, all of them. `kept` asks for 15 true neighbors whatever this is, so
         that maps can be compared.
     min_dist
         How close UMAP may pack points, in [0, 1] units of the map.
@@ -85,8 +85,8 @@ def project(
     seed
         Seed of UMAP, 0 to 2^32 - 1. PCA has no random choice.
     method
-        "umap", on the exact neighbour graph that `neighbors` shares, starting from PCA; or "pca" alone: at once, but it
-        keeps few neighbourhoods. n_neighbors, min_dist and seed do not apply to PCA, and densmap is refused.
+        "umap", on the exact neighbor graph that `neighbors` shares, starting from PCA; or "pca" alone: at once, but it
+        keeps few neighborhoods. n_neighbors, min_dist and seed do not apply to PCA, and densmap is refused.
     align_to
         A layout of the same images, of another layer, encoder or seed: UMAP starts from its positions, takes fewer
         epochs (as many as alone where that one is PCA, or was stopped), and the map is turned onto it, so that the two
@@ -230,7 +230,7 @@ class _Plan:
         onto = None if self.align_to is None else _positions(self.align_to, self.embeddings)
         object.__setattr__(self, "onto", onto)
         pca = _pca_of(self.embeddings)
-        # Up to three points there is nothing for UMAP to weigh: every neighbourhood is everything.
+        # Up to three points there is nothing for UMAP to weigh: every neighborhood is everything.
         still = self.method == "pca" or len(pca) <= 3 or not pca.any()
         object.__setattr__(self, "epochs", 0 if still else self._count_epochs())
         object.__setattr__(self, "start", pca if still else self._first_positions(pca))

@@ -130,7 +130,7 @@ def unfold(
     boxed: bool = True,
     step: float = 1.0,
 ) -> "Generator[NDArray[np.float32], None, None]":
-    """Move points from a start to UMAP's layout of a neighbour graph; yields after every epoch.
+    """Move points from a start to UMAP's layout of a neighbor graph; yields after every epoch.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def unfold(
     seed
         Seed of the draws of points that push each other away.
     densmap
-        Whether points that are far from their neighbours in truth shall be so on the map as well.
+        Whether points that are far from their neighbors in truth shall be so on the map as well.
     boxed
         Whether the start is first stretched to 10 by 10 units, as UMAP does, or taken as it lies.
     step
@@ -231,7 +231,7 @@ def _fuzzy_edges(
     if longest > _LONGEST:
         # Widths are relative, and densities (a difference of logarithms) as well: a common factor changes neither.
         distances = distances * np.float32(_LONGEST / longest)
-    # UMAP counts a point as its own first neighbour.
+    # UMAP counts a point as its own first neighbor.
     own = np.arange(n, dtype=np.int32)[:, None]
     indices = np.hstack([own, indices])
     distances = np.hstack([np.zeros_like(own, np.float32), distances])
@@ -273,7 +273,7 @@ def _curve(min_dist: float) -> tuple[float, float]:
 
 
 def _true_radii(edges: _Edges, n: int) -> "NDArray[np.float32]":
-    """Return how far each point is from its neighbours in truth, (n,): the log of a weighted mean, standardised."""
+    """Return how far each point is from its neighbors in truth, (n,): the log of a weighted mean, standardised."""
     squares = edges.distance * edges.distance
     radii = np.log(1e-8 + _at_points(edges, edges.weight * squares, n) / _at_points(edges, edges.weight, n))
     spread = np.std(radii)

@@ -1,6 +1,6 @@
 """How long a map takes and how good it is, beside the usual way, in one run: python tests/benchmarks/bench_map.py
 
-The usual way is `umap.UMAP().fit_transform` plus scikit-learn's neighbours. Vectors are generated: 50 groups in 512
+The usual way is `umap.UMAP().fit_transform` plus scikit-learn's neighbors. Vectors are generated: 50 groups in 512
 dimensions that vary in 8 ways, cut off at zero as by a ReLU. Every run has a process of its own, torch imported, and
 counts from there: imports and what a process compiles are in the time. With numba's cache filled (the second of two
 runs each) and with it empty.
@@ -56,7 +56,7 @@ def ours(n: int) -> dict[str, float]:
     mine = embeddings(x)
     vk.neighbor_graph(mine, K)
     vk.neighbors(mine, 0)
-    result = {"neighbours": time.perf_counter() - start}
+    result = {"neighbors": time.perf_counter() - start}
     vk.project(mine, method="pca")
     result["PCA"] = time.perf_counter() - start
     layout = vk.project(mine)
@@ -72,7 +72,7 @@ def usual(n: int) -> dict[str, float]:
     from sklearn.neighbors import NearestNeighbors
 
     NearestNeighbors(n_neighbors=K, metric="cosine").fit(x).kneighbors()
-    result = {"neighbours": time.perf_counter() - start}
+    result = {"neighbors": time.perf_counter() - start}
     xy = umap.UMAP(metric="cosine").fit_transform(x)
     result["map"] = time.perf_counter() - start
     result["CPU"] = time.process_time() - cpu
@@ -137,20 +137,20 @@ def goal(name: str, value: float, limit: float) -> str:
 
 
 def map_table(n: int) -> None:
-    """Print neighbours plus map, ours and the usual way, with numba's cache filled and with it empty."""
+    """Print neighbors plus map, ours and the usual way, with numba's cache filled and with it empty."""
     filled = {way: [in_fresh_process(way, n) for _ in range(2)][1] for way in ("ours", "usual")}
     empty = {}
     for way in filled:
         with tempfile.TemporaryDirectory() as cache:
             empty[way] = in_fresh_process(way, n, cache)
-    print(f"\nNeighbours and map of {n:,} x {D}; seconds from the start, and what the map keeps")
+    print(f"\nNeighbors and map of {n:,} x {D}; seconds from the start, and what the map keeps")
     for title, runs in (("numba's cache filled", filled), ("numba's cache empty", empty)):
         print(f"  {title}")
         for way, result in runs.items():
             print(f"    {way:8}" + "   ".join(f"{name} {value:.3f}" for name, value in result.items()))
     whole = filled["usual"]["map"]
     print(f"  kept by chance {K / (n - 1):.4f}, trustworthiness by chance 0.5")
-    print(goal("neighbours and PCA, of the usual way's time", filled["ours"]["PCA"] / whole, 1 / 20))
+    print(goal("neighbors and PCA, of the usual way's time", filled["ours"]["PCA"] / whole, 1 / 20))
     print(goal("map, of the usual way's time", filled["ours"]["map"] / whole, 1 / 3))
     print(goal("map with numba's cache empty for both", empty["ours"]["map"] / empty["usual"]["map"], 1 / 2))
     for name, limit in (("trustworthiness", 0.005), ("kept", 0.01)):

@@ -68,7 +68,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     assert difference(shown, scenes[row]) < 16
     lab.screenshot("explore-hover")
 
-    # Click it: the right neighbours, with evidence drawn on each.
+    # Click it: the right neighbors, with evidence drawn on each.
     lab.page.mouse.click(at["x"] + 1, at["y"] + 1)
     neighbors = root.locator("[data-vizkit=neighbor]")
     expected = json.loads(lab.python(NEIGHBORS.format(known)))
@@ -82,7 +82,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     lab.page.mouse.move(5, 5)
     root.screenshot(path=lab.screenshots / "explorer.png")
 
-    # A neighbour becomes the query; a selection made in Python is seen; colour by another column.
+    # A neighbor becomes the query; a selection made in Python is seen; colour by another column.
     neighbors.first.click()
     root.locator("[data-vizkit=query]").get_by_text(expected[0]).first.wait_for()
     lab.page.wait_for_timeout(200)

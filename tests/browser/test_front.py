@@ -236,7 +236,7 @@ def test_the_keyboard_alone_walks_the_map_and_the_neighbors(explorer, small):
     page.keyboard.press("Escape")
     second = small["ids"][small["graph"][row][4]]
     assert [e["id"] for e in found.events()] == [hovered, second, hovered, None]
-    assert "Click a point to see its neighbours." in page.inner_text("aside")
+    assert "Click a point to see its neighbors." in page.inner_text("aside")
 
 
 def test_drag_pans_wheel_zooms_about_the_pointer_and_double_click_shows_all(explorer, small):
@@ -522,7 +522,7 @@ def test_pointing_at_a_neighbor_shows_its_map_on_the_query(explorer, small):
     found.wait("document.querySelector('.vk-query-image').dataset.overlay === 'on'")
     before = cell_values(found)
     found.see("neighbor").nth(6).focus()
-    assert "for neighbour 7" in found.text("evidence")
+    assert "for neighbor 7" in found.text("evidence")
     assert np.abs(cell_values(found).astype(int) - before.astype(int)).max() > 10
 
 

@@ -83,7 +83,7 @@ def fixture(n: int, *, k: int = 12, thumbnail: int = 48, distinct: int | None = 
         "similarities": similarities,
         "k": min(k, n - 1),
         "title": f"{n:,} images",
-        "note": f"UMAP, seed 0: 71% of the {k} true neighbours kept on this map",
+        "note": f"UMAP, seed 0: 71% of the {k} true neighbors kept on this map",
         "pictures": None,
     }
 

@@ -42,7 +42,7 @@ def layout_figure(
         Title of the figure.
     color
         A column of the frame, or a Series by id. By default the label where there are groups of one, else the share of
-        true neighbours kept.
+        true neighbors kept.
     chances
         By column: the value that chance gives.
     center
@@ -193,7 +193,7 @@ def _map_of(frame: pd.DataFrame, shades: Coloring, title: str) -> "go.Figure":
     figure = go.Figure(_parts(frame, _hover_texts(_beside(frame, shades)), shades))
     over = header(title, 760)
     _dress(figure, shades.scale, over, height=520 + over["margin"]["t"])
-    # The axes of a neighbour embedding have no unit; only which points are near means anything.
+    # The axes of a neighbor embedding have no unit; only which points are near means anything.
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, scaleanchor="x")
     return figure

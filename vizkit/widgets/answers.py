@@ -1,4 +1,4 @@
-"""What the explorer answers a view that asks: a picture, or evidence for the neighbours of a query."""
+"""What the explorer answers a view that asks: a picture, or evidence for the neighbors of a query."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class Answers:
         raise InputError(f"The view asked for {question['name']!r}, which this explorer does not know.")
 
     def whole_evidence(self, query: str, others: list[str]) -> dict[str, Any]:
-        """Answer for all neighbours at once, whatever it takes."""
+        """Answer for all neighbors at once, whatever it takes."""
         fields, buffers = self._evidence(query, others, None)
         while fields["pending"]:
             more, blobs = self._evidence(query, fields["pending"], fields["method"])
@@ -70,12 +70,12 @@ class Answers:
     def _evidence(self, query: str, others: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
         encoder = require_encoder(self._embeddings, "Evidence")
         if not others:
-            raise InputError("There is no neighbour to compare with.")
+            raise InputError("There is no neighbor to compare with.")
         reason = None
         if method is None:
             self._default = self._default or default_method(encoder, self._image(query))
             method, reason = self._default
-        # Contribution costs one forward pass for all. Others answer for one neighbour and name the rest: the view then
+        # Contribution costs one forward pass for all. Others answer for one neighbor and name the rest: the view then
         # asks on, shows each as it comes, and leaves off for a newer query.
         now, pending = (others, []) if method == "contribution" else (others[:1], others[1:])
         found = explain_many(encoder, self._image(query), [self._image(id) for id in now], method)

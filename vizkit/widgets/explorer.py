@@ -1,4 +1,4 @@
-"""The explorer: map, neighbours and evidence in one linked widget.
+"""The explorer: map, neighbors and evidence in one linked widget.
 
 What the user does in the browser comes as messages, one an act, and never as traits: traits may be merged on their way.
 Bulk data goes the other way once, as bytes. While a map unfolds only its positions travel, as messages, and so do
@@ -53,16 +53,16 @@ _BULK = ("ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_simila
 
 
 class Explorer(Linked):
-    """A linked view of embeddings: hover the map, click an image, see its neighbours and why they are near.
+    """A linked view of embeddings: hover the map, click an image, see its neighbors and why they are near.
 
     Attributes
     ----------
     query : str or None
-        Id of the image whose neighbours are shown. Set it, or observe it.
+        Id of the image whose neighbors are shown. Set it, or observe it.
     selection : list of str
         Ids that are selected on the map, in the order of the embeddings. Set it, or observe it.
     neighbors : list of str
-        Ids of the query's nearest neighbours, best first; follows `query`.
+        Ids of the query's nearest neighbors, best first; follows `query`.
     layout_of_points : Layout
         The map that is shown. While another unfolds over it, still the one before.
     moving : bool
@@ -309,7 +309,7 @@ class Explorer(Linked):
             The file; one that exists is replaced once the new one is complete.
         queries
             Ids whose evidence the file shall hold, computed now by the default method, about 60 kB each. By default the
-            query and the selection. Map, hover and neighbours are there for every image.
+            query and the selection. Map, hover and neighbors are there for every image.
 
         Returns
         -------
@@ -353,7 +353,7 @@ class Explorer(Linked):
 
 
 def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12) -> Explorer:
-    """Open the linked view: map, neighbours and evidence.
+    """Open the linked view: map, neighbors and evidence.
 
     Without a layout it opens on the PCA picture, and UMAP unfolds over it in the background: the map that
     `vizkit.project(embeddings)` gives, to the byte. `stop()`, or the button, keeps it as it is by then; `wait()` waits
@@ -367,7 +367,7 @@ def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12
     layout
         The map; by default the one of `vizkit.project(embeddings)`, shown as it unfolds.
     k
-        Neighbours to show, 1 or more.
+        Neighbors to show, 1 or more.
 
     Returns
     -------

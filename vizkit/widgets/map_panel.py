@@ -43,7 +43,7 @@ class MapPanel(ipywidgets.VBox):
     parameters : dict
         Keywords of `vizkit.project` for this map; of one that was stopped, for what it was going to be.
     history : pandas.DataFrame
-        One row for each finished map: its parameters, `kept` (the mean share of the 15 true nearest neighbours kept, by
+        One row for each finished map: its parameters, `kept` (the mean share of the 15 true nearest neighbors kept, by
         the row's own metric, whatever its n_neighbors), `plus_or_minus` (twice the standard error over the points) and
         `chance`.
     """
@@ -104,7 +104,7 @@ class MapPanel(ipywidgets.VBox):
         self._say(chosen, "unfolding…")
 
     def _frames(self, parameters: dict[str, Any]) -> Iterator[Frame]:
-        # One graph, for the largest number of neighbours, serves every position of the slider.
+        # One graph, for the largest number of neighbors, serves every position of the slider.
         neighbor_graph(self._embeddings, _MOST, metric=parameters["metric"])
         yield from unfolding(self._embeddings, **parameters)
 
@@ -146,7 +146,7 @@ def tune_map(embeddings: Embeddings, *, k: int = 12) -> MapPanel:
     embeddings
         n vectors, 4 or more.
     k
-        Neighbours that the explorer shows for a query, 1 or more.
+        Neighbors that the explorer shows for a query, 1 or more.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def line_of_code(parameters: dict[str, Any]) -> str:
 
 
 def _controls(n: int) -> dict[str, Any]:
-    """Return one control for each parameter of `vizkit.project`; up to n - 1 neighbours where there are few points."""
+    """Return one control for each parameter of `vizkit.project`; up to n - 1 neighbors where there are few points."""
     counts = [k for k in _NEIGHBORS if k < n]
     style = {"description_width": "initial"}
     wide, narrow = ipywidgets.Layout(width="250px"), ipywidgets.Layout(width="150px")
@@ -185,7 +185,7 @@ def _controls(n: int) -> dict[str, Any]:
             options=counts,
             value=min(_DEFAULTS["n_neighbors"], counts[-1]),
             description="n_neighbors",
-            tooltip="Few neighbours show detail, many the whole",
+            tooltip="Few neighbors show detail, many the whole",
             style=style,
             layout=wide,
         ),
@@ -213,7 +213,7 @@ def _controls(n: int) -> dict[str, Any]:
 
 def _as_table(history: pd.DataFrame) -> str:
     """Return the newest rows as HTML, the newest first."""
-    names = [*_DEFAULTS, "neighbours kept", "chance"]
+    names = [*_DEFAULTS, "neighbors kept", "chance"]
     head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in names)
     rows = []
     for _, row in history.iloc[::-1].head(_ROWS).iterrows():
@@ -221,7 +221,7 @@ def _as_table(history: pd.DataFrame) -> str:
         texts = [*(str(row[name]) for name in _DEFAULTS), kept, f"{row['chance']:.1%}"]
         rows.append("<tr>" + "".join(f'<td style="{_CELL}">{escape(text)}</td>' for text in texts) + "</tr>")
     caption = (
-        f"How many of the {TRUE_NEIGHBORS} nearest neighbours, by the row's own metric, each finished map keeps. "
+        f"How many of the {TRUE_NEIGHBORS} nearest neighbors, by the row's own metric, each finished map keeps. "
         "± is twice the standard error over points."
     )
     return (

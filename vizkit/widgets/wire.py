@@ -25,7 +25,7 @@ def moving_note(before: "Layout") -> str:
     unmoved = before.provenance["epochs"] == 0 or before.provenance["stopped"] == 0
     if not unmoved or before.k == 0:
         return "The map is being drawn anew; what it keeps is measured when it stands."
-    near = f"{before.k} nearest neighbours ({before.provenance['metric']}, chance {before.chance:.1%})"
+    near = f"{before.k} nearest neighbors ({before.provenance['metric']}, chance {before.chance:.1%})"
     return f"PCA keeps {before.kept.mean():.0%} of the {near}; UMAP unfolds from it and is measured when it stands."
 
 
@@ -37,7 +37,7 @@ def columns_of(frame: pd.DataFrame, kept: Any) -> list[dict[str, Any]]:
     frame
         n rows. Paths and texts of more than 200 kinds are left out.
     kept
-        (n,) in [0, 1]: share of the true neighbours kept; NaN where it is not measured. The last column.
+        (n,) in [0, 1]: share of the true neighbors kept; NaN where it is not measured. The last column.
     """
     columns: list[dict[str, Any]] = []
     for name in frame.columns:

@@ -76,7 +76,7 @@ export function createExplorer(element, host) {
     try {
       host.send(event);
     } catch (error) {
-      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbours keep working.`);
+      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbors keep working.`);
     }
   }
 
@@ -240,7 +240,7 @@ export function createExplorer(element, host) {
     heading.hidden = !next.title;
     note.textContent = clipText(next.note ?? "", 300);
     nothing.hidden = next.ids.length > 0;
-    map.surface.setAttribute("aria-label", `Map of ${next.ids.length} images. Arrow keys move from image to image, Enter shows neighbours, plus and minus zoom, 0 shows all, Escape clears.`);
+    map.surface.setAttribute("aria-label", `Map of ${next.ids.length} images. Arrow keys move from image to image, Enter shows neighbors, plus and minus zoom, 0 shows all, Escape clears.`);
     const redo = !sameImages || next.graph !== before.graph || JSON.stringify(optionsOf(next)) !== JSON.stringify(optionsOf(before));
     if (sameImages) pictures.setData(data);
     else pictures = createPictures(data, (id) => host.request("picture", { id }));

@@ -3,7 +3,7 @@
 /** @typedef {{status: "idle"} | {status: "loading"} | {status: "slow"} | {status: "ready", reply: any} | {status: "error", message: string}} Answer */
 
 /**
- * Ask for evidence until every neighbour has its own: a slow method answers for some and names those still `pending`.
+ * Ask for evidence until every neighbor has its own: a slow method answers for some and names those still `pending`.
  * @param {(question: any) => Promise<any>} request @returns {(question: any, show: (reply: any) => boolean) => Promise<any>}
  */
 export function inParts(request) {

@@ -51,7 +51,7 @@ export function createJupyterHost(model, view) {
           model.send({ ...payload, type: "request", view, serial, name });
         } catch {
           open.delete(serial);
-          reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbours keep working."));
+          reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbors keep working."));
         }
       });
     },

@@ -6,7 +6,7 @@ import { cellAt, drawEvidenceBar, drawPicture } from "./evidence.js";
 
 const QUERY_SIZE = 152; // CSS pixels
 const TILE_SIZE = 84;
-const SILENT = "The kernel is not answering: it may be busy, restarted or gone. Map, hover and neighbours keep working.";
+const SILENT = "The kernel is not answering: it may be busy, restarted or gone. Map, hover and neighbors keep working.";
 
 /**
  * @param {{methods: {name: string, title: string}[], can_explain: boolean, why_not: string}} options
@@ -14,16 +14,16 @@ const SILENT = "The kernel is not answering: it may be busy, restarted or gone. 
  *   near: (row: number) => void}} told `near(-1)`: no neighbor is pointed at any more
  */
 export function createPanel(options, told) {
-  const element = make("aside", { class: "vk-panel", "aria-label": "Query and neighbours" });
+  const element = make("aside", { class: "vk-panel", "aria-label": "Query and neighbors" });
   const back = make("button", { type: "button", class: "vk-button", text: "← Back", title: "The query before this one (Backspace)", on: { click: told.back } });
   const close = make("button", { type: "button", class: "vk-button", text: "Clear", title: "No query (Escape)", on: { click: told.clear } });
   const queryPicture = make("canvas", { class: "vk-query-image", role: "img" });
   const queryName = make("div", { class: "vk-query-id", dir: "auto" }), queryFacts = make("dl", { class: "vk-facts" });
   const query = make("section", { class: "vk-query", "data-vizkit": "query", "aria-label": "Query" }, queryPicture,
     make("div", { class: "vk-query-text" }, make("div", { class: "vk-over", text: "Query" }), queryName, queryFacts, make("div", { class: "vk-row" }, back, close)));
-  const empty = make("p", { class: "vk-empty", text: "Click a point to see its neighbours." });
+  const empty = make("p", { class: "vk-empty", text: "Click a point to see its neighbors." });
   const evidence = make("section", { class: "vk-evidence", "data-vizkit": "evidence", "data-explains": options.can_explain, "aria-label": "Evidence" });
-  const list = make("ol", { class: "vk-neighbors", "aria-label": "Nearest neighbours, best first" });
+  const list = make("ol", { class: "vk-neighbors", "aria-label": "Nearest neighbors, best first" });
   const method = make("select", { class: "vk-select", "aria-label": "Evidence method", on: { change: () => told.method(method.value) } },
     ...options.methods.map((m) => make("option", { value: m.name, text: m.title })));
   const slider = make("input", { type: "range", min: 0, max: 100, value: 70, class: "vk-slider", "aria-label": "Opacity of the evidence", title: "Opacity of the evidence", on: { input: paintAll } });
@@ -56,7 +56,7 @@ export function createPanel(options, told) {
     if (!reply) return;
     const width = Math.max(scaleBlock.clientWidth, 120), ink = getComputedStyle(element).color;
     drawEvidenceBar(bar, width, { signed: reply.signed, limit: reply.limit, opacity: Math.max(opacity(), 0.05), ink, value: value?.value ?? null });
-    const about = tiles[paired] ? ` · query: for neighbour ${paired + 1}` : "";
+    const about = tiles[paired] ? ` · query: for neighbor ${paired + 1}` : "";
     unit.textContent = value ? `${formatNumber(value.value)} ${reply.unit} · row ${value.row + 1}, column ${value.col + 1}` : `${reply.unit}${about}`;
     bar.setAttribute("aria-label", `Scale of all pictures: ${formatNumber(reply.signed ? -reply.limit : 0)} to ${formatNumber(reply.limit)} ${reply.unit}`);
   }
@@ -94,7 +94,7 @@ export function createPanel(options, told) {
     const label = make("span", { class: "vk-tile-label", text: clipText(neighbor.label), dir: "auto" });
     const button = make("button", {
       type: "button", class: "vk-tile", "data-vizkit": "neighbor", "data-id": neighbor.id, tabindex: index ? -1 : 0,
-      title: clipText(neighbor.id, 120), "aria-label": `Neighbour ${index + 1}, ${clipText(neighbor.id, 120)}, ${clipText(neighbor.label, 60)}, similarity ${neighbor.similarity.toFixed(3)}. Enter makes it the query.`,
+      title: clipText(neighbor.id, 120), "aria-label": `Neighbor ${index + 1}, ${clipText(neighbor.id, 120)}, ${clipText(neighbor.label, 60)}, similarity ${neighbor.similarity.toFixed(3)}. Enter makes it the query.`,
       on: {
         click: () => told.pick(neighbor.row),
         pointerenter: () => { pair(index); told.near(neighbor.row); },
@@ -199,7 +199,7 @@ export function createPanel(options, told) {
       next.thumbnail.then(keep("query"));
       next.sharp.then(keep("sharp"), () => {});
       tiles = next.neighbors.map((neighbor, index) => Object.assign(makeTile(neighbor, index), { id: neighbor.id }));
-      if (!tiles.length) list.append(make("li", { class: "vk-quiet", text: "This image has no neighbours here." }));
+      if (!tiles.length) list.append(make("li", { class: "vk-quiet", text: "This image has no neighbors here." }));
       controls.hidden = !options.can_explain;
       if (!options.can_explain) say(options.why_not, "quiet");
       if (hadFocus) tiles[0]?.element.focus({ preventScroll: true });
