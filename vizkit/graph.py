@@ -115,7 +115,8 @@ class NeighborGraph:
         """One row an image, index "id".
 
         occurrences: how many others list it; mutual: how many of its neighbors do; nearest: the id of its nearest;
-        similarity or, for "euclidean", distance: of the nearest. Hubs first: frame.sort_values("occurrences").
+        similarity or, for "euclidean", distance: of the nearest. Hubs first:
+        frame.sort_values("occurrences", ascending=False).
         """
         index = self.ids.rename("id")
         table = {"occurrences": self.occurrences, "mutual": self.mutual.sum(axis=1)}
