@@ -809,7 +809,7 @@ def test_a_file_that_is_missing_from_a_result_is_named(tmp_path, small_shards):
     for name in ("shard-00002.parquet", "_failures.json"):
         target = found.save(tmp_path / "saved")
         (target / name).unlink()
-        with pytest.raises(StoreError, match=rf"is incomplete: .*{name} is missing\. Save the embeddings again"):
+        with pytest.raises(StoreError, match=rf"is incomplete: .*{name} is missing\. Save it again"):
             vk.Embeddings.load(target)
         shutil.rmtree(target)
     target = found.save(tmp_path / "saved")
