@@ -156,7 +156,7 @@ def check_map(
     *,
     metric: Metric = "cosine",
     ids: str | int | Iterable[str | int] | None = None,
-    sample: int | None = 500,
+    sample: int | None = 400,
     seed: int = 0,
 ) -> Faithfulness:
     """Measure how far a map keeps the true nearest neighbors: quickly on a sample, exactly for a selection or for all.

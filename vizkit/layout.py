@@ -101,7 +101,7 @@ class Layout:
         ids: str | int | Iterable[str | int] | None = None,
         *,
         k: int | None = None,
-        sample: int | None = 500,
+        sample: int | None = 400,
         seed: int = 0,
     ) -> Faithfulness:
         """Return which neighbors the map keeps, which are false and which are missing, point by point and over all.
