@@ -13,7 +13,7 @@ import pandas as pd
 
 from .embeddings import Embeddings, require_embeddings
 from .errors import InputError
-from .graph import count, nearest_rows
+from .graph import count, nearest_rows, require_seed
 from .knn import beside
 from .nearest import Metric
 from .neighborhoods import Neighborhoods, map_neighbors, map_ranks
@@ -374,8 +374,7 @@ def _chosen(
         return np.array(rows, np.int64), "selection"
     if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 2):
         raise InputError(f"sample is {sample!r}; expected a whole number of points, 2 or more, or None for all.")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more.")
+    require_seed(seed)
     if sample is None or sample >= n:
         return np.arange(n), "all"
     return np.sort(np.random.default_rng(seed).choice(n, sample, replace=False)), "sample"

@@ -260,6 +260,12 @@ def count(value: object, name: str) -> int:
     return int(value)
 
 
+def require_seed(seed: object) -> None:
+    """Raise InputError where a seed is no whole number, 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more.")
+
+
 def _shown(scores: "NDArray[np.float32]", metric: Metric) -> "dict[str, NDArray[np.float32]]":
     return {"distance": np.abs(scores)} if metric == "euclidean" else {"similarity": scores}
 

@@ -42,7 +42,10 @@ def indexed_graph(
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the 95% interval of a share of n draws (Wilson 1927)."""
+    """Return the 95% interval of a share of n draws (Wilson 1927).
+
+    By formula, as the share is a mean of shares: scipy's takes whole counts alone.
+    """
     z = 1.959963984540054
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5

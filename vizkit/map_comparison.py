@@ -10,7 +10,7 @@ import pandas as pd
 from .alignment import drift, turned
 from .errors import InputError
 from .figures import maps_figure
-from .graph import count, nearest_rows, neighbor_graph
+from .graph import count, nearest_rows, neighbor_graph, require_seed
 from .knn import beside
 from .layout import Layout
 from .neighborhoods import Neighborhoods, among, map_neighbors, map_ranks
@@ -207,8 +207,7 @@ def compare_maps(a: Layout, b: Layout, *, k: int | None = None, seed: int = 0) -
     `neighbor_graph`; of several that are equally near, any counts as common.
     """
     order = _matched(a, b)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more.")
+    require_seed(seed)
     n = len(a)
     k = min(a.k if k is None else count(k, "k"), n - 1)
     same = _same_truth(a, b, order)

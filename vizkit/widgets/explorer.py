@@ -165,8 +165,7 @@ class Explorer(Linked):
             layout = self.layout_of_points
             if self._shown is not None:
                 frame, parameters = self._shown
-                how = {"stopped": frame.done}
-                layout = as_layout(self.embeddings, frame.xy, **parameters, **how)
+                layout = as_layout(self.embeddings, frame.xy, **parameters, stopped=frame.done)
             self._stand(layout)
 
     def wait(self, timeout: float | None = None) -> bool:
