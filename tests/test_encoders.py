@@ -23,7 +23,7 @@ from vizkit.errors import (
     WeightsError,
 )
 from vizkit.layers import channels_last
-from vizkit.spatial import feature_maps, spatial_layer
+from vizkit.saliency.spatial import feature_maps, spatial_layer
 
 
 def test_a_named_layer_is_its_output_pooled():

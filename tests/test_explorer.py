@@ -22,7 +22,7 @@ import vizkit.projection
 from vizkit.errors import InputError
 from vizkit.faithfulness import share_kept
 from vizkit.projection import Frame, unfolding
-from vizkit.saliency import explain_many
+from vizkit.saliency.questions import explain_many
 from vizkit.widgets import explorer as module
 from vizkit.widgets import stream, thumbnails
 from vizkit.widgets.explorer import Explorer

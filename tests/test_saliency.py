@@ -11,8 +11,8 @@ import vizkit as vk
 from vizkit.capture import calibrate
 from vizkit.errors import InputError, MethodNotApplicableError
 from vizkit.figures import is_signed
-from vizkit.saliency import PAIR_METHODS, explain_many
-from vizkit.spatial import spatial_layer
+from vizkit.saliency.questions import PAIR_METHODS, explain_many
+from vizkit.saliency.spatial import spatial_layer
 
 
 @pytest.fixture(scope="module")

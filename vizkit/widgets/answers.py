@@ -7,11 +7,11 @@ from PIL import Image
 
 from ..embeddings import Embeddings, require_encoder
 from ..errors import InputError
-from ..saliency import PAIR_METHODS, default_method, explain_many
+from ..saliency.questions import PAIR_METHODS, default_method, explain_many
 from .thumbnails import webp
 
 if TYPE_CHECKING:
-    from ..evidence import PairEvidence
+    from ..saliency.evidence import PairEvidence
 
 _PICTURE = 320  # pixels of the longer side of a sharp picture
 _TITLES = {

@@ -8,24 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .attribution import (
-    FORWARD,
-    NOTHING,
-    Map,
-    attribute,
-    class_target,
-    layer_of,
-    number,
-    residual,
-    unit_of,
-    vector_target,
-)
-from .embeddings import Embeddings
-from .encoders import Encoder
-from .errors import InputError, MethodNotApplicableError
+from ..embeddings import Embeddings
+from ..encoders import Encoder
+from ..errors import InputError, MethodNotApplicableError
+from ..images import as_image
+from .contribution import patches_of, share
 from .evidence import NOT_MEASURED, Evidence, PairEvidence, method_name
-from .images import as_image
+from .methods import attribute, layer_of, residual, unit_of
 from .spatial import feature_maps
+from .targets import FORWARD, NOTHING, class_target, number, vector_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,15 +170,15 @@ def explain_many(
     units = centered / norms[:, None]
     shared = (time.perf_counter() - start) / max(len(others), 1)
     results = []
-    query_patches = _patches(maps[0], centered[0], mean) if maps is not None and chosen == "contribution" else None
+    query_patches = patches_of(maps[0], centered[0], mean) if maps is not None and chosen == "contribution" else None
     for j in tqdm(range(1, len(x)), desc=method_name(chosen), unit="pair", delay=2, leave=False):
         start = time.perf_counter()
         similarity = float(units[0] @ units[j])
         to_query, to_other = (vector_target(encoder, vectors[i], mean) for i in (0, j))
         if maps is not None and query_patches is not None:
-            patches = (query_patches, _patches(maps[j], centered[j], mean))
-            in_a = _share(patches[0], units[j], maps[0].shape[1:])
-            in_b = _share(patches[1], units[0], maps[j].shape[1:])
+            patches = (query_patches, patches_of(maps[j], centered[j], mean))
+            in_a = share(patches[0], units[j], maps[0].shape[1:])
+            in_b = share(patches[1], units[0], maps[j].shape[1:])
         else:
             patches = None
             in_a = attribute(encoder, to_other, x[:1], chosen)
@@ -245,19 +236,6 @@ def _default(maps: "list[NDArray[np.float32]] | None") -> tuple[str, str]:
         return "occlusion", "contribution is not exact here: no mean over positions was seen that gives the vector"
     h, w = maps[0].shape[1:]
     return "contribution", f"exact here: the vector is the mean of a feature map of {h} x {w}"
-
-
-def _patches(
-    maps: "NDArray[np.float32]", centered: "NDArray[np.float64]", mean: "NDArray[np.float64]"
-) -> "NDArray[np.float32]":
-    """Return a map (d, h, w) whose mean is `centered + mean` as patches (d, hw) whose sum is `centered`, length 1."""
-    patches = maps.reshape(len(mean), -1) - mean[:, None]
-    return (patches / (patches.shape[1] * np.linalg.norm(centered))).astype(np.float32)
-
-
-def _share(patches: "NDArray[np.float32]", unit: "NDArray[np.float64]", shape: tuple[int, ...]) -> Map:
-    """Split the cosine to a vector of length 1 over patches (d, hw)."""
-    return Map((unit @ patches.astype(np.float64)).reshape(shape).astype(np.float32), adds_up=True)
 
 
 def _check_encoder(encoder: Any) -> None:

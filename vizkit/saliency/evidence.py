@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import evidence_figure, is_signed
+from ..figures import evidence_figure, is_signed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

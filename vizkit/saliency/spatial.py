@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from .capture import Call, averaged_maps
-from .encoders import Encoder
-from .errors import MethodNotApplicableError
-from .layers import calls_before, last_map
+from ..capture import Call, averaged_maps
+from ..encoders import Encoder
+from ..errors import MethodNotApplicableError
+from ..layers import calls_before, last_map
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,1 @@
+"""Why: saliency on one image, evidence on two or three, and how far each can be trusted."""
