@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +24,9 @@ from .shards import (
     shard_name,
     sync_folder,
     vector_column,
+    vector_field,
     vectors_of,
-    write_parquet,
+    write_parts,
 )
 from .sources import path_text
 
@@ -173,18 +174,31 @@ class Index:
         self, keys: Sequence[str], stamps: Sequence[Stamp | None], vectors: "NDArray[np.float32] | None" = None
     ) -> str:
         """Write a shard of vectors (n, d), or of stamps alone, and return its name; StoreError where it cannot be."""
+        if vectors is None:
+            return self._write(keys, stamps, None)
+        return self._write(keys, stamps, lambda: iter([vectors]))
+
+    def _write(
+        self,
+        keys: Sequence[str],
+        stamps: Sequence[Stamp | None],
+        vectors: "Callable[[], Iterator[NDArray[np.float32]]] | None",
+    ) -> str:
+        """Write a shard whose vectors come in parts, twice: once to be hashed, once to be written."""
         import pyarrow as pa
 
         seal = {"cache": self.folder.name, "index": _index_digest(keys, stamps)}
         columns: dict[str, Any] = {"key": pa.array(keys, pa.string())}
         for name, kind in (("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())):
             columns[name] = pa.array([getattr(stamp, name, None) for stamp in stamps], kind)
-        if vectors is not None:
-            columns["vector"] = vector_column(vectors)
-            seal["vectors"] = _vector_digest(vectors)
+        table = pa.table(columns)
         # Stamps are Parquet too, but called otherwise: DuckDB looks into folders for "*.parquet".
         name = shard_name() if vectors is not None else f"{_STAMPS}{shard_name('.stamps')}"
-        write_parquet(pa.table(columns, metadata={"vizkit": json.dumps(seal)}), self.folder / name)
+        schema, parts = table.schema, iter([table])
+        if vectors is not None:
+            seal["vectors"], dim = _vector_digest(vectors(), len(keys))
+            schema, parts = schema.append(vector_field(dim)), _with_vectors(table, vectors())
+        write_parts(parts, schema.with_metadata({"vizkit": json.dumps(seal)}), self.folder / name)
         self._enter(name, keys if vectors is not None else [])
         with contextlib.suppress(OSError):
             self._own[name] = (self.folder / name).stat().st_size
@@ -222,17 +236,26 @@ class Index:
                     sizes.pop(name, None)
 
     def _merge(self, group: list[str], sizes: dict[str, int]) -> None:
-        read = {name: self._read(name) for name in group}
-        parts = [shard for shard in read.values() if shard is not None]
+        # One shard's vectors are in memory at a time: a merge goes on beside a network that needs it all.
+        read = {name: self._read(name, INDEX_COLUMNS) for name in group}
+        parts = {name: shard for name, shard in read.items() if shard is not None}
         if len(parts) < 2:
             return
-        rows = [pair for part in parts for pair in zip(part.keys, part.stamps, strict=True)]
+        rows = [pair for part in parts.values() for pair in zip(part.keys, part.stamps, strict=True)]
         last = sorted({pair: i for i, pair in enumerate(rows)}.values())  # a pair that is there twice is kept once
         keys, stamps = zip(*(rows[i] for i in last), strict=True)
-        vectors = None if group[0].startswith(_STAMPS) else np.concatenate([part.vectors for part in parts])
-        if vectors is not None and len(last) < len(rows):
-            vectors = vectors[last]
-        name = self.write(keys, stamps, vectors)
+
+        def vectors() -> "Iterator[NDArray[np.float32]]":
+            start, kept = 0, np.array(last)
+            for name, part in parts.items():
+                shard = self._read(name, ["vector"])
+                if shard is None:
+                    raise StoreError(f"The shard {name!r} went while it was merged.")
+                here = kept[(kept >= start) & (kept < start + len(part.keys))] - start
+                yield shard.vectors[here]
+                start += len(part.keys)
+
+        name = self._write(keys, stamps, None if group[0].startswith(_STAMPS) else vectors)
         sync_folder((self.folder / name).parent)
         for old, shard in read.items():
             if shard is not None:
@@ -324,7 +347,9 @@ def _opened(table: "pa.Table", cache: str, dim: int | None) -> Shard:
             raise ValueError("its index is not what was written")
     if "vector" in names:
         vectors = vectors_of(table)
-        if seal["vectors"] != _vector_digest(vectors) or (dim is not None and vectors.shape[1] != dim):
+        if seal["vectors"] != _vector_digest([vectors], len(vectors))[0] or (
+            dim is not None and vectors.shape[1] != dim
+        ):
             raise ValueError("its vectors are not what was written")
     return Shard(keys, stamps, vectors)
 
@@ -333,7 +358,20 @@ def _index_digest(keys: Sequence[str], stamps: Sequence[Stamp | None]) -> str:
     return hashlib.sha256(json.dumps([list(keys), list(stamps)]).encode()).hexdigest()
 
 
-def _vector_digest(vectors: "NDArray[np.float32]") -> str:
-    digest = hashlib.sha256(json.dumps([*vectors.shape, vectors.dtype.str]).encode())
-    digest.update(np.ascontiguousarray(vectors).ravel().data)
-    return digest.hexdigest()
+def _vector_digest(parts: "Iterable[NDArray[np.float32]]", n: int) -> tuple[str, int]:
+    """Return the digest of vectors (n, d) that come in parts, and d."""
+    digest, dim = None, 0
+    for part in parts:
+        if digest is None:
+            dim = part.shape[1]
+            digest = hashlib.sha256(json.dumps([n, dim, part.dtype.str]).encode())
+        digest.update(np.ascontiguousarray(part).ravel().data)
+    return (digest or hashlib.sha256()).hexdigest(), dim
+
+
+def _with_vectors(table: "pa.Table", parts: "Iterable[NDArray[np.float32]]") -> "Iterator[pa.Table]":
+    """Yield the rows of a table with their vectors, which come in parts."""
+    start = 0
+    for part in parts:
+        yield table.slice(start, len(part)).append_column(vector_field(part.shape[1]), vector_column(part))
+        start += len(part)

@@ -15,7 +15,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,13 @@ def vector_column(vectors: "NDArray[np.floating]") -> "pa.FixedSizeListArray":
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).ravel()), vectors.shape[1])
 
 
+def vector_field(dim: int) -> "pa.Field":
+    """Return the name and type of such a column of float32 vectors (n, dim)."""
+    import pyarrow as pa
+
+    return pa.field("vector", pa.list_(pa.float32(), dim))
+
+
 def vector_parts(table: "pa.Table") -> "Iterator[NDArray[np.floating]]":
     """Yield the column `vector` of a shard in parts (n, d), in the type it was written in."""
     for part in table["vector"].chunks:
@@ -84,26 +91,36 @@ def write_parquet(table: "pa.Table", path: Path) -> None:
     StoreError
         The disk is full, or the folder cannot be written.
     """
+    write_parts([table], table.schema, path)
+
+
+def write_parts(parts: "Iterable[pa.Table]", schema: "pa.Schema", path: Path) -> None:
+    """Write one Parquet file from tables that are made one after another, then rename it into place.
+
+    Raises
+    ------
+    StoreError
+        The disk is full, or the folder cannot be written; or making a part raised it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kind = table.schema.field("vector").type if "vector" in table.schema.names else None
+    kind = schema.field("vector").type if "vector" in schema.names else None
     # The bytes of floats compress where those of like weight lie together.
     encoding: Any = {"vector.list.element": "BYTE_STREAM_SPLIT"} if kind and kind.value_type == pa.float32() else None
     # Writing and reading take several times the memory of a row group.
     group = max(1, _GROUP_NUMBERS // max(1, kind.list_size)) if kind else None
     temporary = path.with_name(f".{path.name}.tmp")
+    options: Any = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}
     try:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            use_dictionary=False,
-            column_encoding=encoding,
-            row_group_size=group,
-            write_page_checksum=True,
-        )
+        with pq.ParquetWriter(temporary, schema, column_encoding=encoding, **options) as writer:
+            for part in parts:
+                writer.write_table(part, row_group_size=group)
         _into_place(temporary, path)
+    except StoreError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
