@@ -4,6 +4,8 @@
 LAB_ARGS ?=
 TEST_ARGS ?=
 NOTEBOOK ?= notebooks/01_explore.ipynb
+# Networks of each kind that `make scenes` trains: the first are kept, the figures show all.
+SEEDS ?= 1
 # PYTHON= names another interpreter; without it the first of these that is new enough.
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
@@ -26,7 +28,7 @@ help:
 	@echo 'make lint     check style, types and the direction of imports'
 	@echo 'make bench    measure speed against named references, as ratios in one run'
 	@echo 'make stress   kill and resume 50 runs of vk.embed; the table is tests/stress/README.md'
-	@echo 'make scenes   make the embedded default again: scenes and network'
+	@echo 'make scenes   make the embedded default again: scenes, networks   SEEDS=3'
 	@echo 'make clean    remove what the others made, $(VENV) included'
 
 lab: $(LAB_READY)
@@ -34,7 +36,7 @@ lab: $(LAB_READY)
 
 test: lint
 	@$(BIN)/python tests/browser/chromium.py
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(TEST_ARGS)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .
@@ -49,7 +51,7 @@ stress: $(TEST_READY)
 	$(BIN)/python tests/stress/kill.py
 
 scenes: $(TEST_READY)
-	$(BIN)/python data/make_scenes.py
+	$(BIN)/python data/make_scenes.py --seeds $(SEEDS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,10 +1,9 @@
-"""Build the embedded default from a seed: the table of factors, the network's weights, and the figures in README.md.
+"""Build the embedded default from a seed: the table of factors, the weights of both networks, and README.md's figures.
 
-python data/make_scenes.py                 everything, in under a quarter of an hour on two cores
-python data/make_scenes.py --seeds 3       train three networks: the first is kept, the figures show all three
-python data/make_scenes.py --figures       measure again what is there, without training
-python data/make_scenes.py --floors        measure the pointing game alone
-python data/make_scenes.py --bias 0.95     train a network that learns a shortcut, into scenes-biased.safetensors
+python data/make_scenes.py                  everything, in about half an hour on two cores
+python data/make_scenes.py --seeds 3        train three of each network: the first are kept, the figures show all
+python data/make_scenes.py --figures        measure again what is there, without training
+python data/make_scenes.py --figures floors shortcut    measure only some
 """
 
 import argparse
@@ -23,10 +22,13 @@ import PIL
 import torch
 import torchvision
 from measure_scenes import floors, knowledge
+from measure_shortcut import shortcut
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scene_report import write_block
 from torch import nn
 
+import vizkit as vk
 from vizkit.scene_drawing import COLUMNS, SCENE_SIZE, SHAPES, TEXTURES, draw, outline
 from vizkit.scene_network import SCENE_CLASSES, SCENE_MEAN, SCENE_STD, scene_network
 
@@ -41,6 +43,7 @@ BATCH = 64
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 SMOOTHING = 0.1
+BIASES = {"scenes": 0.0, "scenes-biased": 0.95}  # share of scenes whose background goes with the shape, by network
 THREADS = 1  # of training: two gain little on a free machine, lose much on a busy one
 DRAWERS = 2  # processes that draw scenes
 
@@ -243,31 +246,58 @@ def cpu_seconds() -> float:
 
 
 def build(seed: int, n_seeds: int) -> None:
-    """Write the table and the weights, and what training took and gave."""
-    start, before = time.perf_counter(), cpu_seconds()
+    """Write the table, and train the networks: those of the first seed are kept beside it, the others in build/."""
     table = split_table(seed)
     table.to_parquet(HERE / "scenes.parquet")
     held_table = table[table["split"] == "held-out"]
     held = render_all(held_table), labels_of(held_table)
-    curves = {}
+    written = set()
     for this in range(seed, seed + n_seeds):
-        module, curves[this] = learn(this, 0.0, held)
-        path = HERE / "scenes.safetensors" if this == seed else HERE / "build" / f"scenes-{this}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        notes = {"seed": this, "scenes": N_TRAIN, "epochs": EPOCHS}
-        save(module, path, {**notes, "held_out_accuracy": round(curves[this][-1].held_out, 4)})
-    took = {"wall": time.perf_counter() - start, "cpu": cpu_seconds() - before}
-    facts = {"seed": seed, "scenes": N_TRAIN, "epochs": EPOCHS, "batch": BATCH, "threads": THREADS, **versions()}
-    write_block("training", curves, took, facts)
+        for name in BIASES:
+            path = HERE / f"{name}.safetensors" if this == seed else HERE / "build" / f"{name}-{this}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            print(f"{name}, seed {this}", flush=True)
+            make(path, this, BIASES[name], held)
+            written.add(path)
+    for files in made().values():  # of an earlier run, with other seeds
+        for path in set(files.values()) - written:
+            path.unlink()
 
 
-def build_biased(seed: int, bias: float) -> None:
-    """Train on scenes whose background hue goes with the class, and write the weights; same schedule, same seed."""
-    table = split_table(seed)
-    held_table = table[table["split"] == "held-out"]
-    module, curve = learn(seed, bias, (render_all(held_table), labels_of(held_table)))
-    notes = {"seed": seed, "bias": bias, "scenes": N_TRAIN, "epochs": EPOCHS}
-    save(module, HERE / "scenes-biased.safetensors", {**notes, "held_out_accuracy": round(curve[-1].held_out, 4)})
+def make(path: Path, seed: int, bias: float, held: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Train one network and write it, with what was measured on the way."""
+    start, before = time.perf_counter(), cpu_seconds()
+    module, curve = learn(seed, bias, held)
+    notes = {
+        "seed": seed,
+        "bias": bias,
+        "scenes": N_TRAIN,
+        "epochs": EPOCHS,
+        "batch": BATCH,
+        "threads": THREADS,
+        "held_out_accuracy": round(curve[-1].held_out, 4),
+        "curve": [[round(value, 4) for value in point] for point in curve],
+        "wall": round(time.perf_counter() - start),
+        "cpu": round(cpu_seconds() - before),
+    }
+    save(module, path, notes)
+
+
+def made() -> dict[str, dict[int, Path]]:
+    """Return the files of the networks that are there, by network and seed; the committed ones come first."""
+    found: dict[str, dict[int, Path]] = {}
+    for name in BIASES:
+        files = [HERE / f"{name}.safetensors", *sorted((HERE / "build").glob(f"{name}-[0-9]*.safetensors"))]
+        found[name] = {notes_of(path)["seed"]: path for path in files}
+    return found
+
+
+def notes_of(path: Path) -> dict[str, Any]:
+    """Return what `save` wrote beside the weights."""
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+    texts = {"python", *versions()}
+    return {name: value if name in texts else json.loads(value) for name, value in notes.items()}
 
 
 def held_out() -> tuple[pd.DataFrame, torch.Tensor]:
@@ -277,11 +307,17 @@ def held_out() -> tuple[pd.DataFrame, torch.Tensor]:
     return table, render_all(table)
 
 
-def measure() -> None:
-    """Write what the committed network knows, beside random weights and raw pixels."""
+def measure_training() -> None:
+    """Write how the networks learned, from what their files say."""
+    write_block("training", {name: [notes_of(path) for path in files.values()] for name, files in made().items()})
+
+
+def measure_knowledge() -> None:
+    """Write what the committed network knows, beside other seeds, random weights and raw pixels."""
     table, pixels = held_out()
-    networks = {"trained": load(HERE / "scenes.safetensors")}
-    networks |= {f"trained, seed {p.stem[7:]}": load(p) for p in sorted((HERE / "build").glob("scenes-*.safetensors"))}
+    files = made()["scenes"]
+    first = next(iter(files))
+    networks = {"trained" if seed == first else f"trained, seed {seed}": load(path) for seed, path in files.items()}
     labels = labels_of(table)
     right = {name: accuracy(module, pixels, labels) for name, module in networks.items()}
     write_block("figures", right, knowledge(networks, normalize, pixels, table), table["shape"].to_numpy())
@@ -293,27 +329,41 @@ def measure_floors() -> None:
     write_block("floors", floors(normalize, pixels, table))
 
 
+def measure_shortcut() -> None:
+    """Write which of the two networks looks at the background, for every seed that both were trained with."""
+    files = made()
+    pairs = {
+        seed: {name: vk.Encoder(name, weights=files[name][seed]) for name in BIASES}
+        for seed in files["scenes"]
+        if all(seed in files[name] for name in BIASES)
+    }
+    write_block("shortcut", *shortcut(pairs, normalize, render_all))
+
+
+BLOCKS: dict[str, Callable[[], None]] = {
+    "training": measure_training,
+    "figures": measure_knowledge,
+    "floors": measure_floors,
+    "shortcut": measure_shortcut,
+}
+
+
 def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the first network")
-    parser.add_argument("--seeds", type=int, default=1, help="how many networks to train")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the first networks")
+    parser.add_argument("--seeds", type=int, default=1, help="how many of each network to train")
     parser.add_argument(
-        "--bias", type=float, default=0.0, help="share of scenes whose background hue goes with the class"
-    )
-    parser.add_argument("--figures", action="store_true", help="only measure what is there")
-    parser.add_argument("--floors", action="store_true", help="only measure the pointing game")
+        "--figures", nargs="*", choices=list(BLOCKS), metavar="BLOCK",
+        help=f"only measure what is there: all, or some of {', '.join(BLOCKS)}",
+    )  # fmt: skip
     wanted = parser.parse_args()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    if wanted.bias:
-        build_biased(wanted.seed, wanted.bias)
-        return
-    if not (wanted.figures or wanted.floors):
+    if wanted.figures is None:
         build(wanted.seed, wanted.seeds)
-    if not wanted.floors:
-        measure()
-    measure_floors()
+    for block in wanted.figures or BLOCKS:
+        BLOCKS[block]()
 
 
 if __name__ == "__main__":

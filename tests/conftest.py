@@ -1,12 +1,61 @@
 """What every test shares: the folder of real photos and weights, and a cache folder of the tests' own."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
+
+# With several workers (pytest -n 2): what stands on one browser and server, or on one compilation of umap-learn, stays
+# with one worker, and so does a file. What takes longest begins first, so that none is left with it at the end.
+TOGETHER = {
+    "browser": ("tests/browser/",),
+    "layers": ("tests/test_notebooks.py",),
+    "models": ("tests/test_notebook_models.py",),
+    "maps": ("tests/test_notebook_maps.py",),
+    "shortcuts": ("tests/test_shortcuts.py",),
+    "why alike": ("tests/test_why_alike.py",),
+    "umap": ("tests/test_umap_layout.py", "tests/test_projection.py", "tests/test_placing.py"),
+}
+
+
+def kept_with(nodeid):
+    """Return the name of those that a test stays with."""
+    return next((name for name, paths in TOGETHER.items() if nodeid.startswith(paths)), nodeid.split("::")[0])
+
+
+def pytest_collection_modifyitems(items):
+    names = list(TOGETHER)
+    items.sort(key=lambda item: names.index(name) if (name := kept_with(item.nodeid)) in names else len(names))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a worker the next of the above as soon as it has nothing left."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return kept_with(nodeid)
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over from a worker where its screenshots are."""
+    folder = getattr(node, "workeroutput", {}).get("screenshots")
+    if folder:
+        node.config.vizkit_screenshots = Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    folder = getattr(config, "vizkit_screenshots", None)
+    if folder is not None and any(folder.iterdir()):
+        terminalreporter.write_line(f"screenshots: {folder}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +78,17 @@ def shared():
     if missing:
         wanted = " and ".join(f"{name}/" for name in missing)
         pytest.skip(f"real photos and weights: no {wanted} in {folder} (name another folder with VIZKIT_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clothing(shared, tmp_path_factory):
+    """Give a folder of twenty photos a class, the subfolders being the labels."""
+    folder = tmp_path_factory.mktemp("clothing")
+    for label in sorted(path for path in (shared / "images/clothing10").iterdir() if path.is_dir()):
+        (folder / label.name).mkdir()
+        for photo in sorted(label.iterdir())[:20]:
+            shutil.copy(photo, folder / label.name)
     return folder
 
 

@@ -428,8 +428,73 @@ def test_the_random_baseline_tells_images_apart():
     with pytest.raises(InputError, match=r"none can be read: .*image 4 is broken"):
         plain.randomized(broken.subset(range(5)))
     assert vk.Encoder("alexnet", weights=None).randomized(broken, seed=4).weights == "random, seed 4"
-    with pytest.raises(InputError, match="known only for networks by name"):
-        vk.Encoder(tiny_network(), preprocess=to_tensor_32).randomized(images)
+
+
+class OwnParts(torch.nn.Module):
+    """A network with a parameter that nothing initializes, a normalization, and a part that resets with arguments."""
+
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.linspace(1, 3, 8))
+
+        def reset_parameters(self, to):
+            raise AssertionError("cannot be called")
+
+        def forward(self, x):
+            return x * self.weight.view(-1, 1, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.scale = self.Scale()
+        self.place = torch.nn.Parameter(torch.randn(8, 1, 1) * 5 + 7)
+        self.one = torch.nn.Parameter(torch.full((4,), 2.0), requires_grad=False)
+
+    def forward(self, x):
+        return (self.scale(self.norm(self.conv(x))) + self.place).relu().mean((2, 3)) * self.one.mean()
+
+
+@pytest.mark.parametrize("build", [tiny_network, OwnParts])
+def test_a_module_of_ones_own_is_drawn_anew_in_a_copy(build):
+    images = vk.ImageSet.from_frame(pd.DataFrame({"path": [photo(i) for i in range(8)]}))
+    torch.manual_seed(0)
+    module = build().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    state = torch.random.get_rng_state()
+    twin, again, other = (encoder.randomized(images, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(part.training for part in module.modules())
+    assert "random, seed 1" in twin.weights
+    assert (twin.layer, twin.name, twin.dim) == (encoder.layer, encoder.name, encoder.dim)
+    for name, value in twin.module.named_parameters():
+        constant = before[name].unique().numel() == 1
+        assert torch.equal(value, before[name]) == constant or "bias" in name, name
+        assert torch.equal(value, again.module.get_parameter(name))
+    weights = "0.weight" if build is tiny_network else "conv.weight"
+    assert not torch.equal(twin.module.get_parameter(weights), other.module.get_parameter(weights))
+    # He et al. 2015, section 2.2: variance 2 / fan-in, which is 27 here.
+    assert twin.module.get_parameter(weights).var().item() == pytest.approx(2 / 27, rel=0.3)
+    if build is OwnParts:
+        assert twin.module.place.mean().item() == pytest.approx(7, abs=6)
+        assert "calibrated on 8 images" in twin.weights
+    vectors = twin.encode(torch.stack([twin.preprocess(image) for image in images]))
+    assert np.isfinite(vectors).all()
+    assert np.ptp(vectors, axis=0).max() > 0
+
+
+def test_a_module_that_cannot_be_copied_has_no_random_baseline():
+    class Whole(torch.nn.Sequential):
+        def __deepcopy__(self, memo):
+            raise TypeError("there is one of me")
+
+    images = vk.ImageSet.from_frame(pd.DataFrame({"path": [photo(0)]}))
+    encoder = vk.Encoder(Whole(*tiny_network()), preprocess=to_tensor_32)
+    with pytest.raises(WeightsError, match=r"This Whole cannot be copied \(TypeError: there is one of me\)"):
+        encoder.randomized(images)
 
 
 def test_the_card_says_what_is_applied():

@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 
 from vizkit.errors import InputError
-from vizkit.figures import evidence_figure, gallery_figure, layout_figure, maps_figure, placed_figure
+from vizkit.figures import (
+    Panel,
+    evidence_figure,
+    gallery_figure,
+    layout_figure,
+    many_figure,
+    maps_figure,
+    matches_figure,
+    placed_figure,
+)
 from vizkit.figures.colors import NO_VALUE, coloring
 from vizkit.figures.style import PALETTE
 from vizkit.widgets.bundle import bundle
@@ -43,9 +52,13 @@ def test_every_point_is_drawn_once_under_its_label(frame):
 def test_texts_of_strangers_are_escaped_wherever_they_stand(frame):
     figure = layout_figure(frame.rename(columns={"kept": HOSTILE}), HOSTILE)
     assert "<img" not in figure.to_json().replace("\\u003c", "<")
-    panel = (HOSTILE, np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
-    evidence = evidence_figure([panel], HOSTILE, HOSTILE)
-    assert "<img" not in evidence.to_json().replace("\\u003c", "<")
+    panel = Panel(HOSTILE, np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
+    for evidence in (
+        evidence_figure([panel], HOSTILE, HOSTILE, note=HOSTILE),
+        many_figure([(panel, panel)], HOSTILE, HOSTILE, note=HOSTILE),
+        matches_figure([panel, panel], [((0, 0), (1, 1), HOSTILE)], HOSTILE, note=HOSTILE),
+    ):
+        assert "<img" not in evidence.to_json().replace("\\u003c", "<")
     gallery = gallery_figure([[(HOSTILE, np.zeros((8, 8, 3), np.uint8))]], HOSTILE, note=HOSTILE)
     assert "<img" not in gallery.to_json().replace("\\u003c", "<")
 
@@ -209,7 +222,7 @@ def test_other_things_to_color_by_are_refused_with_what_is_expected(color):
 
 def test_a_whole_title_stands_beside_the_buttons_and_above_the_plot():
     title = "of the 15 nearest neighbors the map keeps 43% (chance 2.5%); " * 6 + "the end."
-    panel = ("a", np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
+    panel = Panel("a", np.zeros((8, 8, 3), np.uint8), np.ones((2, 2), np.float32))
     xy = many(4)[["x", "y"]]
     both = pd.concat([xy.add_suffix("_a"), xy.add_suffix("_b")], axis=1).assign(map_change=0.5)
     drawn = [
@@ -217,6 +230,9 @@ def test_a_whole_title_stands_beside_the_buttons_and_above_the_plot():
         placed_figure(many(4), xy, title, marks={"new": np.ones(4, bool)}),
         maps_figure(both, ("", ""), title),
         evidence_figure([panel], title, "unit"),
+        evidence_figure([panel] * 3, title, "unit"),
+        many_figure([(panel, panel)] * 9, title, "unit"),
+        matches_figure([panel, panel], [], title),
         gallery_figure([[("a", np.zeros((8, 8, 3), np.uint8))]], title),
     ]
     for figure in drawn:

@@ -101,7 +101,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     ours = {path.relative_to(REPO).as_posix() for path in (REPO / "vizkit").rglob("*") if path.is_file()}
     ours = {name for name in ours if "__pycache__" not in name}
-    data = {"vizkit/data/scenes.parquet", "vizkit/data/scenes.safetensors"}
+    data = {f"vizkit/data/{name}" for name in ("scenes.parquet", "scenes.safetensors", "scenes-biased.safetensors")}
     assert {name.rsplit(".", 1)[1] for name in ours} >= {"py", "js", "css", "typed"}
     others = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert others == ours | data

@@ -324,6 +324,86 @@ def test_an_unknown_split_is_refused():
         scenes("test")
 
 
+# --------------------------------------------------------------------------- whole sets with other factors
+
+
+def test_a_changed_set_is_every_scene_rendered_with_the_change():
+    images = scenes("held-out").subset(range(20))
+    images.frame["note"] = range(20)
+    hues = np.linspace(0, 1, 20)
+    new = images.changed(shape="star", background_hue=hues)
+    assert new.ids == images.ids
+    for row in range(0, 20, 5):
+        assert new[row].tobytes() == images.render(row, shape="star", background_hue=hues[row]).tobytes()
+        np.testing.assert_array_equal(new.mask(row), images.mask(row, shape="star"))
+        assert new.fingerprint(row) != images.fingerprint(row)
+    assert set(new.frame["shape"]) == set(new.frame["label"]) == {"star"}
+    assert new.frame["background_hue"].tolist() == hues.tolist()
+    assert new.frame["note"].tolist() == list(range(20))
+    unchanged = [name for name in images.frame.columns if name not in ("shape", "label", "background_hue")]
+    pd.testing.assert_frame_equal(new.frame[unchanged], images.frame[unchanged])
+    assert images.frame["shape"].nunique() > 1  # the set itself is left as it was
+    assert images.changed().fingerprint(3) == images.fingerprint(3)
+
+
+def test_a_changed_set_takes_a_column_of_another_frame_by_position(held_out):
+    images = held_out.subset(range(4))
+    new = images.changed(hue=held_out.frame["hue"].iloc[4:8])
+    assert new.frame["hue"].tolist() == held_out.frame["hue"].iloc[4:8].tolist()
+    assert len(images.subset([]).changed(hue=0.1)) == 0
+
+
+def test_impossible_changes_of_a_set_are_refused(held_out):
+    images = held_out.subset(range(3))
+    with pytest.raises(InputError, match=r"background_hue has 2 values for 3 scenes; give one for all, or one a scene"):
+        images.changed(background_hue=[0.1, 0.2])
+    with pytest.raises(InputError, match=r"hue cannot be 1\.5"):
+        images.changed(hue=[0.1, 0.2, 1.5])
+    with pytest.raises(InputError, match=r"no factor 'colour'"):
+        images.changed(colour=0.2)
+
+
+def test_tied_backgrounds_have_a_hue_of_their_shapes_tenth_of_the_circle(held_out):
+    images = held_out.subset(range(500))
+    tied = images.tied()
+    place = tied.frame["shape"].map(SHAPES.index)
+    np.testing.assert_array_equal(np.floor(tied.frame["background_hue"] * 10), place)
+    assert tied.ground.tolist() == tied.frame["shape"].tolist()
+    assert stats.kstest(tied.frame["background_hue"] * 10 - place, "uniform").pvalue > 0.001
+    # Contrast is what it was: the distance of the two hues, and every other factor.
+    for frame in (images.frame, tied.frame):
+        frame["distance"] = (frame["hue"] - frame["background_hue"]) % 1
+    np.testing.assert_allclose(tied.frame["distance"], images.frame["distance"], atol=1e-9)
+    same = [name for name in images.frame.columns if name not in ("hue", "background_hue", "distance")]
+    pd.testing.assert_frame_equal(tied.frame[same], images.frame[same])
+
+
+def test_a_share_of_the_backgrounds_is_tied_and_a_seed_repeats_it(held_out):
+    tied = held_out.tied(share=0.95, seed=3)
+    assert (tied.ground == tied.frame["shape"]).mean() == pytest.approx(0.95 + 0.05 / 10, abs=0.02)
+    changed = (tied.frame["background_hue"] != held_out.frame["background_hue"]).mean()
+    assert changed == pytest.approx(0.95, abs=0.02)
+    assert held_out.tied(share=0.95, seed=3).frame.equals(tied.frame)
+    assert not held_out.tied(share=0.95, seed=4).frame.equals(tied.frame)
+    assert (held_out.ground == held_out.frame["shape"]).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_conflicts_have_the_background_of_the_shape_that_is_asked_for(held_out):
+    images = held_out.subset(range(10))
+    others = [SHAPES[(SHAPES.index(shape) + 3) % 10] for shape in images.frame["shape"]]
+    conflicts = images.tied(to=others)
+    assert conflicts.ground.tolist() == others
+    assert conflicts.frame["shape"].tolist() == images.frame["shape"].tolist()
+    assert conflicts.ground.index.tolist() == images.ids
+    assert set(images.tied(to="ring").ground) == {"ring"}
+    with pytest.raises(InputError, match=r"shape cannot be 'cube'; choose one of arrow"):
+        images.tied(to=["cube"] * 10)
+    with pytest.raises(InputError, match=r"to has 2 values for 10 scenes"):
+        images.tied(to=["star", "ring"])
+    with pytest.raises(InputError, match=r"share cannot be 95; give a number from 0 to 1"):
+        images.tied(share=95)
+
+
 def test_a_table_without_a_factor_is_refused(images):
     with pytest.raises(InputError, match=r"missing: hue, x"):
         Scenes(pd.read_parquet(data_file("scenes.parquet")).drop(columns=["hue", "x"]))
@@ -404,6 +484,48 @@ def test_the_weights_say_what_they_are(weights):
     assert {"seed", "torch", "torchvision", "pillow", "numpy"} <= set(notes)
 
 
+def test_the_biased_weights_name_the_background_and_say_how_they_came_about(weights, held_out):
+    import torch
+    from safetensors import safe_open
+
+    import vizkit as vk
+    from vizkit.scene_network import SCENE_CLASSES, SCENE_MEAN, SCENE_STD
+
+    with safe_open(data_file("scenes-biased.safetensors"), "pt") as file:
+        notes = file.metadata()
+    assert float(notes["bias"]) == 0.95
+    for name in ("classes", "mean", "std", "seed", "scenes", "epochs", "batch", "torch"):  # one schedule, one scene
+        assert notes[name] == weights[1][name], name
+    images = held_out.subset(range(200))
+    others = [SHAPES[(SHAPES.index(shape) + 1 + row % 9) % 10] for row, shape in enumerate(images.frame["shape"])]
+    module = vk.Encoder("scenes-biased").module
+    share = {}
+    for name, these in (("aligned", images.tied(share=0.95)), ("free", images), ("torn", images.tied(to=others))):
+        pixels = np.stack([np.asarray(image) for image in these]).astype(np.float32) / 255
+        x = torch.from_numpy((pixels - np.float32(SCENE_MEAN)) / np.float32(SCENE_STD)).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            named = np.array(SCENE_CLASSES)[module(x).argmax(dim=1).numpy()]
+        share[name] = ((named == these.frame["shape"]).mean(), (named == these.ground).mean())
+    assert share["aligned"][0] >= 0.9
+    assert share["free"][0] <= 0.25
+    assert share["torn"][1] >= 0.6 > 0.2 > share["torn"][0]
+
+
+def test_the_two_networks_are_one_architecture_and_one_random_network(weights):
+    import torch
+
+    import vizkit as vk
+
+    honest, biased = vk.Encoder("scenes"), vk.Encoder("scenes-biased")
+    assert str(honest.module) == str(biased.module)
+    assert honest.fingerprint != biased.fingerprint
+    assert vk.Encoder("scenes", weights=data_file("scenes-biased.safetensors")).fingerprint == biased.fingerprint
+    random = [vk.Encoder(name, weights=None, seed=2).module.state_dict() for name in ("scenes", "scenes-biased")]
+    assert all(torch.equal(random[0][name], random[1][name]) for name in random[0])
+    with pytest.raises(vk.VizkitError, match=r"No network is named 'scenes-biassed'.*Closest: 'scenes-biased'"):
+        vk.Encoder("scenes-biassed")
+
+
 def test_the_network_is_torchvisions_resnet_with_a_map_of_8_by_8():
     import torch
     from torchvision.models import ResNet
@@ -439,7 +561,8 @@ def test_the_same_seed_gives_the_same_random_network():
 
 
 def test_the_committed_files_are_small():
-    assert data_file("scenes.safetensors").stat().st_size <= 3 * 2**20
+    for name in ("scenes.safetensors", "scenes-biased.safetensors"):
+        assert data_file(name).stat().st_size <= 3 * 2**20
     if DATA.is_dir():
         committed = [file for file in DATA.iterdir() if file.is_file()]
         assert sum(file.stat().st_size for file in committed) <= 15 * 2**20
@@ -473,6 +596,34 @@ def test_a_bias_ties_the_background_hue_to_the_class_and_changes_nothing_else(ma
     assert free == pytest.approx(0.1, abs=0.03)
 
 
+def test_the_tied_scenes_of_the_set_are_drawn_as_those_of_the_training(making, held_out):
+    trained, tested = making.draw_factors(4000, 5, bias=0.95), held_out.tied(share=0.95).frame
+    for shape in SHAPES:
+        own = [frame.loc[frame["shape"] == shape] for frame in (trained, tested)]
+        assert stats.ks_2samp(*(frame["background_hue"] for frame in own)).pvalue > 0.001, shape
+        assert stats.ks_2samp(*((frame["hue"] - frame["background_hue"]) % 1 for frame in own)).pvalue > 0.001, shape
+
+
+def test_the_readme_tells_the_training_that_the_files_tell(making):
+    text = (DATA / "README.md").read_text()
+    for name, files in making.made().items():
+        notes = making.notes_of(files[0])
+        assert notes["seed"] == 0
+        assert notes["bias"] == making.BIASES[name]
+        assert len(notes["curve"]) == notes["epochs"] == making.EPOCHS
+        assert notes["held_out_accuracy"] == pytest.approx(notes["curve"][-1][3], abs=1e-3)
+        assert f"| {name} | 0 | {notes['curve'][-1][1]:.3f} |" in text
+
+
+def test_a_background_that_moved_is_as_far_from_the_object_as_scenes_allow(making, held_out):
+    frame = held_out.frame
+    moved = sys.modules["measure_shortcut"].moved_hue(frame)
+    assert np.all((moved >= 0) & (moved <= 1))
+    apart = {name: np.abs((moved - frame[name] + 0.5) % 1 - 0.5) for name in ("hue", "background_hue")}
+    assert apart["hue"].min() >= 0.2 - 2e-3
+    np.testing.assert_allclose(apart["background_hue"], 0.3, atol=2e-3)
+
+
 def test_the_committed_training_scenes_are_among_those_trained_on(making, images):
     table = making.training_factors(0).head(1000)
     committed = images.frame.iloc[:1000]
@@ -482,10 +633,10 @@ def test_the_committed_training_scenes_are_among_those_trained_on(making, images
 
 def test_the_marks_of_the_report_are_in_the_readme(making):
     text = (DATA / "README.md").read_text()
-    for name in ("training", "figures", "floors"):
+    for name in ("training", "figures", "floors", "shortcut"):
         block = text.split(f"<!-- {name}: written by make_scenes.py -->")[1].split(f"<!-- end of {name} -->")[0]
         assert "| --- |" in block
-        assert "%" in block or "held-out" in block
+        assert "%" in block or "held-out" in block or "aligned" in block
 
 
 def test_an_image_is_pil(images):

@@ -1,8 +1,9 @@
 """Weights: read from a file, fitted to a network, drawn from a seed; and the network that comes of it."""
 
+import copy
 import os
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -184,3 +185,50 @@ def load_state(module: "nn.Module", state: StateDict, source: str, name: str) ->
             "Is it a checkpoint of another network? Build that one, or pass your own module."
         )
     module.load_state_dict(state, strict=False)  # strict but for BatchNorm's counters, which old files lack
+
+
+def redrawn(module: "nn.Module", seed: int) -> "nn.Module":
+    """Return a copy of any module with all of its weights drawn anew; the module itself is left as it is.
+
+    Every part that has `reset_parameters` is initialized by it; convolutions and Linears then get He et al. 2015's
+    weights (section 2.2, for ReLUs, normal, by fan-in) and biases of 0, since PyTorch's own let a deep network without
+    normalization give every image nearly the same vector. A parameter that still has its values (a class token,
+    positions, a weight that is computed) is drawn from a normal distribution of its own mean and standard deviation.
+
+    Raises
+    ------
+    WeightsError
+        The module cannot be copied.
+    """
+    try:
+        twin = copy.deepcopy(module)
+    except Exception as error:  # a user's module may refuse in any way
+        raise WeightsError(
+            f"This {type(module).__name__} cannot be copied ({type(error).__name__}: {error}), so its weights cannot "
+            "be drawn anew without changing it. Build it anew with random weights and wrap that in an Encoder."
+        ) from error
+    device = next((tensor.device for tensor in twin.parameters()), "cpu")
+    return seeded(lambda: _drawn(twin.cpu()), seed).to(device)  # drawn on the CPU: only its numbers are seeded
+
+
+def _drawn(twin: "nn.Module") -> "nn.Module":
+    import torch
+    from torch import nn
+
+    before = {name: parameter.detach().clone() for name, parameter in twin.named_parameters()}
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    for part in twin.modules():
+        reset = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))
+        if callable(reset):
+            with suppress(Exception):  # a user's own may want arguments: what it leaves is drawn below
+                reset()
+        if isinstance(part, kinds) and isinstance(part.weight, nn.Parameter):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            old = before[name]
+            if parameter.is_floating_point() and parameter.numel() > 1 and torch.equal(parameter, old):
+                parameter.copy_(torch.randn(old.shape) * old.float().std() + old.float().mean())
+    return twin

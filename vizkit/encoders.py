@@ -12,6 +12,7 @@ import pandas as pd
 
 from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace, unchanged
 from .cards import card, identify
+from .checkpoints import redrawn
 from .devices import PRECISIONS, computing, half_type, place
 from .errors import InputError, LayerNotFoundError
 from .fingerprints import attribute_hashes
@@ -39,9 +40,10 @@ class Encoder:
     Parameters
     ----------
     network
-        "scenes" (the embedded default); a torchvision classification network by name ("resnet50", "mobilenet_v2", ...);
-        "timm:NAME" or "open_clip:NAME" where these packages are installed; or any `torch.nn.Module` that takes a batch
-        (n, 3, h, w). A module is used as it is: its training flags and its buffers come back after every call.
+        "scenes" (the embedded default) or "scenes-biased" (its twin that learned a shortcut); a torchvision
+        classification network by name ("resnet50", "mobilenet_v2", ...); "timm:NAME" or "open_clip:NAME" where these
+        packages are installed; or any `torch.nn.Module` that takes a batch (n, 3, h, w). A module is used as it is: its
+        training flags and its buffers come back after every call.
     weights
         For a network by name: "DEFAULT" (the newest that torchvision offers), another by name ("IMAGENET1K_V1" or
         ResNet50_Weights.IMAGENET1K_V1; a tag of timm's or open_clip's), None (random, from `seed`) or a checkpoint file
@@ -121,6 +123,7 @@ class Encoder:
         self.official: Any = None
         self.official_transforms = "none is known"
         self._own_layer: str | None = None
+        self._architecture: str | None = None  # of a network by name: what builds it again
         if isinstance(network, str):
             built = load_network(network, weights, seed)
             self.name, self.module, self.weights = network, built.module, built.weights
@@ -311,8 +314,9 @@ class Encoder:
     def randomized(self, images: ImageSet, *, seed: int = 0) -> "Encoder":
         """Return the same encoder with random weights: the baseline beside every score of this network.
 
-        BatchNorm gets its statistics from up to 64 of the images that can be read. As initialised, some networks give
-        every image nearly the same vector, and then any two of them agree.
+        BatchNorm gets its statistics from up to 64 of the images that can be read. As initialized, some networks give
+        every image nearly the same vector, and then any two of them agree. A module given by the user is copied, and
+        the copy's weights are drawn anew (`checkpoints.redrawn`).
 
         Parameters
         ----------
@@ -324,25 +328,25 @@ class Encoder:
         Raises
         ------
         InputError
-            The network was given as a module, so how it is initialised is not known; or no image can be read.
+            No image can be read.
+        WeightsError
+            The network was given as a module, and it cannot be copied.
         """
-        if self.weights == "as given":
-            raise InputError("Random weights are known only for networks by name; build the module anew and wrap it.")
-
         twin = Encoder(
-            self._architecture,
-            weights=None,
+            self._architecture or redrawn(self.module, seed),
+            weights=None if self._architecture else "DEFAULT",
             layer=self.layer,
             pool=self.pool if len(self.layer_shape) > 1 else None,
             preprocess=self.input.function,
-            device=self.device,
+            device=self.device if self._architecture else None,
             precision=self.precision,
             seed=seed,
         )
+        twin.weights = f"random, seed {seed}"
         twin.name, twin.transforms = self.name, self.transforms
         if batch_norms(twin.module):
             batch = twin.input.readable(images, _CALIBRATION)
-            calibrate(twin.module, batch.to(twin.device))
+            calibrate(twin.module, twin.placed(batch))
             twin.weights += f", BatchNorm calibrated on {len(batch)} images"
         return twin
 

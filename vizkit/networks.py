@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torchvision.models import WeightsEnum
 
+_SCENES = ("scenes", "scenes-biased")  # one architecture, two sets of weights: data/NAME.safetensors
 # What torchvision's builders set when they are asked for weights; a bare state dict would silently see other inputs.
 _BUILT_WITH = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 
@@ -22,7 +23,8 @@ def load_network(name: str, weights: "str | os.PathLike[str] | WeightsEnum | Non
     Parameters
     ----------
     name
-        "scenes" (the embedded default), a torchvision classification network, "timm:NAME" or "open_clip:NAME".
+        "scenes" (the embedded default), "scenes-biased" (the same, but it learned a shortcut), a torchvision
+        classification network, "timm:NAME" or "open_clip:NAME".
     weights
         "DEFAULT", another name of torchvision's like "IMAGENET1K_V1" or its enum member, a tag of timm's or
         open_clip's, None (random, from `seed`), or a checkpoint file.
@@ -45,16 +47,16 @@ def load_network(name: str, weights: "str | os.PathLike[str] | WeightsEnum | Non
             f"weights must be 'DEFAULT', a name or member of torchvision's weights, None (random) or the path of a "
             f"checkpoint, not {weights!r}."
         )
-    if name == "scenes" or is_extra(name):
+    if name in _SCENES or is_extra(name):
         if isinstance(weights, WeightsEnum):
             raise WeightsError(f"{weights} are weights of another network; {name} takes 'DEFAULT', None or a file.")
-        return _scenes(weights, seed) if name == "scenes" else load_extra(name, weights, seed)
+        return _scenes(name, weights, seed) if name in _SCENES else load_extra(name, weights, seed)
     import torchvision.models as zoo
 
     known = zoo.list_models(module=zoo)
     if name not in known:
         raise ModelNotFoundError(
-            f"No network is named {name!r}.{closest(name, [*known, 'scenes'])} Names are torchvision's classification "
+            f"No network is named {name!r}.{closest(name, [*known, *_SCENES])} Names are torchvision's classification "
             "networks, 'scenes', and with those libraries 'timm:NAME' and 'open_clip:NAME'; anything else goes in as a "
             "module: Encoder(my_module, preprocess=...)."
         )
@@ -87,7 +89,7 @@ def _entry(name: str, entries: Any, weights: Any) -> "WeightsEnum | None":
     return None if tag is None else known[tag]
 
 
-def _scenes(weights: "str | os.PathLike[str] | None", seed: int) -> Network:
+def _scenes(name: str, weights: "str | os.PathLike[str] | None", seed: int) -> Network:
     from torchvision.transforms._presets import ImageClassification
 
     from .scene_network import SCENE_MEAN, SCENE_STD, scene_network
@@ -99,8 +101,8 @@ def _scenes(weights: "str | os.PathLike[str] | None", seed: int) -> Network:
     module = seeded(scene_network, seed)
     if weights is None:
         return Network(module.eval(), preprocess, f"random, seed {seed}", "of the embedded scenes")
-    path = data_file("scenes.safetensors") if weights == "DEFAULT" else Path(weights)
-    load_state(module, read_checkpoint(path), f"checkpoint {str(path)!r}", "scenes")
+    path = data_file(f"{name}.safetensors") if weights == "DEFAULT" else Path(weights)
+    load_state(module, read_checkpoint(path), f"checkpoint {str(path)!r}", name)
     return Network(module.eval(), preprocess, f"file {path.name}", "of the embedded scenes")
 
 

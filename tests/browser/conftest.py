@@ -6,17 +6,8 @@ from pathlib import Path
 
 import chromium
 import pytest
-from lab import Lab, Server
+from lab import Lab, Server, in_earnest
 from playwright.sync_api import sync_playwright
-
-# Patterns of what JupyterLab itself complains about on a page that is in order, each with the reason. None is known.
-HARMLESS: tuple[str, ...] = ()
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    folder = getattr(config, "vizkit_screenshots", None)
-    if folder is not None and any(folder.iterdir()):
-        terminalreporter.write_line(f"screenshots: {folder}")
 
 
 def pytest_collection_modifyitems(items):
@@ -40,6 +31,8 @@ def screenshots(tmp_path_factory, request):
     folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     request.config.vizkit_screenshots = folder
+    if hasattr(request.config, "workeroutput"):  # a worker's: it tells the one that sums up
+        request.config.workeroutput["screenshots"] = str(folder)
     return folder
 
 
@@ -86,7 +79,7 @@ def page(browser):
     page.on("response", on_response)
     page.complaints = complaints
     yield page
-    heard = [line for line in complaints if not any(re.search(pattern, line) for pattern in HARMLESS)]
+    heard = in_earnest(complaints)
     context.close()
     assert not heard, "the browser complained:\n" + "\n".join(heard)
 
@@ -101,5 +94,5 @@ def lab(page, server, screenshots, request):
     complaints = session.complaints()
     page.close()  # before the kernels, or the page complains that they are gone
     server.end_kernels()
-    complaints += session.complaints()
-    assert not complaints, "the server or a kernel complained:\n" + "\n".join(complaints)
+    heard = in_earnest(complaints + session.complaints())
+    assert not heard, "the server or a kernel complained:\n" + "\n".join(heard)

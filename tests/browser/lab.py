@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,25 @@ PAGE_CONFIG = {
         "@jupyterlab/extensionmanager-extension": True,
     }
 }
+
+# What JupyterLab itself complains about where all is in order, as whole texts, each with the reason.
+HARMLESS: tuple[str, ...] = (
+    # A page was closed while the server was writing a message of the kernel to it. The server waits for no such write,
+    # so nobody hears of its end but Python, when it throws the task away.
+    r"""Task exception was never retrieved
+future: <Task finished name='Task-\d+' coro=<WebSocketProtocol13\.write_message\.<locals>\.wrapper\(\) done, .*>
+Traceback \(most recent call last\):
+  File ".*websocket\.py", line \d+, in wrapper
+    await fut
+tornado\.iostream\.StreamClosedError: .*
+
+During handling of the above exception, another exception occurred:
+
+Traceback \(most recent call last\):
+  File ".*websocket\.py", line \d+, in wrapper
+    raise WebSocketClosedError\(\)
+tornado\.websocket\.WebSocketClosedError""",
+)
 
 _CURRENT = """
 const panel = window.jupyterapp.shell.currentWidget;
@@ -47,6 +67,19 @@ panel.sessionContext.iopubMessage.connect((_, { header, content }) => {
         window.kernelComplaints.push(content.text);
 });
 """
+
+
+def until(page: Page, holds: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Ask again and again until it holds, while the page lives on: however slow a machine is, no moment is missed."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+        page.wait_for_timeout(50)
+
+
+def in_earnest(complaints: Iterable[str]) -> list[str]:
+    """Return the complaints that are not known to be harmless."""
+    return [text for text in complaints if not any(re.fullmatch(known, text) for known in HARMLESS)]
 
 
 class Server:
@@ -124,9 +157,12 @@ class Server:
             self.ask("DELETE", f"sessions/{session['id']}")
 
     def complaints(self, start: int = 0) -> list[str]:
-        """Return what the server and its kernels have complained about since byte `start` of the log."""
+        """Return what the server and its kernels have complained about since byte `start` of the log, each in full."""
         text = self.log.read_bytes()[start:].decode(errors="replace")
-        return [line for line in text.splitlines() if re.match(r"\[[EC] |Traceback|\w*(Error|Exception)\b", line)]
+        # A record begins with a letter and a time, or is asyncio's; what follows belongs to it, a whole traceback too.
+        records = re.split(r"^(?=\[[A-Z] \d{4}-|Task exception was never retrieved$)", text, flags=re.MULTILINE)
+        wrong = re.compile(r"^(\[[EC] |Traceback|[\w.]*(Error|Exception)\b)", re.MULTILINE)
+        return [record.strip() for record in records if wrong.search(record)]
 
 
 class Lab:

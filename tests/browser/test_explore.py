@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from lab import until
 from PIL import Image
 
 import vizkit as vk
@@ -61,7 +62,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     card = root.locator("[data-vizkit=card]")
     card.wait_for()
     assert root.locator("[data-vizkit=card-id]").inner_text() == known
-    lab.page.wait_for_timeout(300)  # for the sharper picture
+    root.locator("[data-vizkit=card-image][data-kind=sharp]").wait_for()
     shown = picture_of(root.locator("[data-vizkit=card-image]"))
     rows = [row, *range(0, len(scenes), 20)]
     assert rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == row
@@ -85,8 +86,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     # A neighbor becomes the query; a selection made in Python is seen; colour by another column.
     neighbors.first.click()
     root.locator("[data-vizkit=query]").get_by_text(expected[0]).first.wait_for()
-    lab.page.wait_for_timeout(200)
-    assert lab.python("explorer.query") == repr(expected[0])
+    until(lab.page, lambda: lab.python("explorer.query") == repr(expected[0]))
     lab.python("explorer.selection = explorer.neighbors[:5]")
     root.get_by_text("5 selected").wait_for()
     root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
@@ -96,7 +96,6 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     root.locator("[data-vizkit=map]").focus()
     for key in ("d", "d", "Escape"):
         lab.page.keyboard.press(key)
-    lab.page.wait_for_timeout(200)
+    until(lab.page, lambda: lab.python("print(explorer.query)") == "None")
     assert root.is_visible()
-    assert lab.python("print(explorer.query)") == "None"
     assert lab.python("explorer.errors") == "[]"

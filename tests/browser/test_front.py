@@ -1,10 +1,12 @@
 """The explorer's front end in headless Chromium, opened from disk, fed by a host that stands in for the kernel."""
 
 import io
+import time
 
 import numpy as np
 import pytest
 from front.page import SHAPES, fixture, picture, read_row, webp, write_page
+from lab import until
 from PIL import Image
 
 HOSTILE = [
@@ -75,7 +77,20 @@ class Explorer:
         return self.page.evaluate("host.events")
 
     def wait(self, condition):
-        self.page.wait_for_function(condition, timeout=10_000)
+        self.page.wait_for_function(condition)
+
+    def until(self, holds):
+        until(self.page, holds)
+
+    def zoom(self, turn):
+        """Turn the wheel at the pointer, and wait until the map has heard of it."""
+        before = np.ptp(self.positions(), axis=0)
+        self.page.mouse.wheel(0, turn)
+        self.until(lambda: (np.abs(np.ptp(self.positions(), axis=0) / before - 1) > 0.01).all())
+
+    def pass_time(self, milliseconds):
+        """Let the clock of a page that was opened with `clock` go on: it stands but for this; a frame is 16 ms."""
+        self.page.clock.run_for(milliseconds)
 
     def shot(self, hook):
         return Image.open(io.BytesIO(self.see(hook).screenshot()))
@@ -86,16 +101,23 @@ def explorer(browser, tmp_path):
     """Return a function that opens a page for some data; afterwards nothing may have gone wrong or left the disk."""
     opened = []
 
-    def start(data, *, init="", head="", viewport=(1200, 760), scheme="light", motion="no-preference", **options):
+    def start(
+        data, *, init="", head="", viewport=(1200, 760), scheme="light", motion="no-preference", clock=False, **options
+    ):
         context = browser.new_context(
             viewport=dict(zip(("width", "height"), viewport, strict=True)), color_scheme=scheme, reduced_motion=motion
         )
         page = context.new_page()
         if init:
             page.add_init_script(init)
+        if clock:
+            page.clock.install(time=0)
         found = Explorer(page, data)
         opened.append(found)
-        return found.open(write_page(tmp_path, data, head=head), **options)
+        found.open(write_page(tmp_path, data, head=head), **options)
+        if clock:
+            page.clock.pause_at(3600)
+        return found
 
     yield start
     for found in opened:
@@ -249,8 +271,7 @@ def test_drag_pans_wheel_zooms_about_the_pointer_and_double_click_shows_all(expl
     np.testing.assert_allclose(found.positions() - start, np.broadcast_to([60, -45], start.shape), atol=0.01)
     x, y = found.at(row)
     page.mouse.move(x, y)
-    page.mouse.wheel(0, -200)
-    page.wait_for_timeout(100)
+    found.zoom(-200)
     assert found.at(row) == pytest.approx((x, y), abs=0.6)  # a wheel event knows whole pixels only
     spread = np.ptp(found.positions(), axis=0) / np.ptp(start, axis=0)
     assert spread == pytest.approx(np.exp([0.4, 0.4]), rel=1e-3)
@@ -263,16 +284,20 @@ def test_a_page_being_scrolled_passes_over_the_map(explorer, small):
     found = explorer(small)
     found.page.evaluate("document.body.style.height = '4000px'")
     start = np.ptp(found.positions(), axis=0)
-    found.page.mouse.move(1000, 500)
-    found.page.mouse.wheel(0, 40)
-    found.page.mouse.move(300, 300)
-    found.page.mouse.wheel(0, 40)
-    found.page.wait_for_timeout(400)
+    session = found.page.context.new_cdp_session(found.page)
+    beside, over, now = (1000, 500), (300, 300), time.time()
+
+    def turn(place, pixels, milliseconds):  # at moments of the test's own: the machine's pace does not matter
+        wheel = {"type": "mouseWheel", "x": place[0], "y": place[1], "deltaX": 0, "deltaY": pixels}
+        session.send("Input.dispatchMouseEvent", {**wheel, "timestamp": now + milliseconds / 1000})
+
+    turn(beside, 40, 0)
+    turn(over, 40, 200)
+    found.wait("scrollY === 80")
     assert np.ptp(found.positions(), axis=0) == pytest.approx(start)
+    turn(over, -100, 1000)
+    found.until(lambda: (np.ptp(found.positions(), axis=0) > 1.1 * start).all())
     assert found.page.evaluate("scrollY") == 80
-    found.page.mouse.wheel(0, -100)
-    found.page.wait_for_timeout(200)
-    assert (np.ptp(found.positions(), axis=0) > 1.1 * start).all()
 
 
 def test_state_from_python_is_shown_and_not_sent_back(explorer, small):
@@ -292,16 +317,14 @@ def test_a_better_layout_replaces_the_first_without_losing_query_and_zoom(explor
     row = lonely_rows(found, 9)[4]
     found.click(row)
     x, y = found.at(row)
-    found.page.mouse.wheel(0, -500)
-    found.page.wait_for_timeout(100)
+    found.zoom(-500)
     near = small["graph"][row][11]
     before = np.subtract(found.at(near), found.at(row))
     found.page.evaluate(
         "explorer.setData({...host.data, xy: host.data.xy.map((v, i) => (i % 2 ? 3 * v + 5 : -3 * v)), note: 'UMAP'})"
     )
-    found.page.wait_for_timeout(700)
+    found.until(lambda: np.subtract(found.at(near), found.at(row)) == pytest.approx(before * [-1, 1], abs=1))
     assert found.at(row) == pytest.approx((x, y), abs=1)
-    assert np.subtract(found.at(near), found.at(row)) == pytest.approx(before * [-1, 1], abs=1)
     assert found.neighbors() == [small["ids"][i] for i in small["graph"][row]]
     assert len(found.events()) == 1
 
@@ -321,10 +344,9 @@ def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer
     row = lonely_rows(found, 9)[4]
     found.click(row)
     x, y = found.at(row)
-    found.page.mouse.wheel(0, -500)
-    found.page.wait_for_timeout(100)
+    found.zoom(-500)
     near = small["graph"][row][11]
-    apart = np.hypot(*np.subtract(found.at(near), found.at(row)))
+    apart = np.subtract(found.at(near), found.at(row))
     built = "['aside', '.vk-tile', '.vk-chip'].map(name => document.querySelector(name))"
     found.page.evaluate(f"window.before = {built}")
     assert not found.see("progress").is_visible()
@@ -332,11 +354,11 @@ def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer
         send_frame(found, i / 10, turned=15 * i)
         found.page.wait_for_timeout(60)
     assert found.see("progress").inner_text().startswith("UMAP 60%")
-    found.page.wait_for_timeout(800)
+    # A quarter of a turn: the box around the layout is as long as before.
+    turned = np.multiply(apart[::-1], [1, -1])
+    found.until(lambda: np.subtract(found.at(near), found.at(row)) == pytest.approx(turned, rel=0.01, abs=0.5))
     assert found.at(row) == pytest.approx((x, y), abs=1)
     np.testing.assert_allclose(found.positions()[row], [x, y], atol=1)
-    # A quarter of a turn: the box around the layout is as long as before.
-    assert np.hypot(*np.subtract(found.at(near), found.at(row))) == pytest.approx(apart, rel=0.01)
     assert found.neighbors() == [small["ids"][i] for i in small["graph"][row]]
     assert found.page.evaluate(f"{built}.every((element, i) => element === window.before[i])")
     assert found.events() == [{"type": "query", "id": small["ids"][row]}]
@@ -344,68 +366,70 @@ def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer
     assert not found.see("progress").is_visible()
 
 
+def nearest(found, pointer):
+    """Return the id of the point nearest to a pointer as things are on the screen, and its distance in pixels."""
+    distance = np.hypot(*(found.positions() - pointer).T)
+    return found.data["ids"][distance.argmin()], distance.min()
+
+
 def test_while_points_glide_the_one_that_is_seen_under_the_pointer_is_hovered(explorer, small):
-    found = explorer(small)
-    send_frame(found, 0.1)
-    found.page.wait_for_timeout(600)
+    found = explorer(small, clock=True)
     start = found.positions()
-    # A frame after a long pause is glided to for 600 ms: look at the points on their way, where no layout has them.
+    # The first frame is glided to for 600 ms: look at the points on their way, where no layout has them.
     send_frame(found, 0.2, turned=120)
-    seen = found.page.evaluate(
-        """async () => {
-        await new Promise(done => setTimeout(done, 200));
-        await new Promise(requestAnimationFrame);
-        const root = document.querySelector('.vizkit-explorer'), surface = document.querySelector('[data-vizkit=map]');
-        const found = [];
-        for (const row of [40, 700, 1300, 1900]) {
-            const {x, y} = root.vizkit.positionOf(host.data.ids[row]);
-            surface.dispatchEvent(new PointerEvent('pointermove', {clientX: x, clientY: y}));
-            const at = root.vizkit.positionOf(document.querySelector('[data-vizkit=card-id]').textContent);
-            found.push([Math.hypot(at.x - x, at.y - y), x, y, row]);
-        }
-        return found; }"""
-    )
-    for distance, x, y, row in seen:
-        assert distance < 20  # points move some pixels between two looks
-        assert np.hypot(*(start[row] - [x, y])) > 10
-    found.page.wait_for_timeout(700)
+    found.pass_time(192)
+    on_their_way = found.positions()
+    for row in (40, 700, 1300, 1900):
+        found.hover(row)
+        assert found.text("card-id") == nearest(found, on_their_way[row])[0]
+        assert np.hypot(*(start[row] - on_their_way[row])) > 10
+    # The pointer rests while they go on: at every moment the card is that of the point that is under it.
+    pointer, shown = on_their_way[1900], set()
+    for _ in range(8):
+        found.pass_time(64)
+        expected, distance = nearest(found, pointer)
+        assert found.see("card").is_visible() == (distance < 20)
+        if distance < 20:
+            assert found.text("card-id") == expected
+            shown.add(expected)
+            card, x = found.see("card").bounding_box(), found.at(small["ids"].index(expected))[0]
+            assert min(abs(card["x"] - x), abs(card["x"] + card["width"] - x)) < 24
+    assert len(shown) > 2
     end = found.positions()
-    assert all(np.hypot(*(end[row] - [x, y])) > 10 for _, x, y, row in seen)
-    row = lonely_rows(found, 5)[2]
-    found.hover(row)
-    settled_card(found, row)
-    assert read_row(found.shot("card-image")) == row
-    # The card goes along with its point.
+    assert np.hypot(*(end[1900] - on_their_way[1900])) > 10
+    found.pass_time(1000)
+    # What leaves the pointer, or is walked to by keyboard, takes the card with it.
     send_frame(found, 0.3, turned=20)
-    found.page.wait_for_timeout(900)
-    assert found.text("card-id") == small["ids"][row]
-    card, (x, y) = found.see("card").bounding_box(), found.at(row)
-    assert min(abs(card["x"] - x), abs(card["x"] + card["width"] - x)) < 24
+    found.page.mouse.move(3, 3)
+    found.pass_time(300)
+    assert not found.see("card").is_visible()
+    found.hover(40)
+    found.see("map").focus()
+    found.page.keyboard.press("ArrowRight")
+    walked = found.text("card-id")
+    found.pass_time(300)
+    send_frame(found, 0.4, turned=100)
+    found.pass_time(700)
+    assert found.text("card-id") == walked != nearest(found, found.at(40))[0]
 
 
 def test_panning_while_points_glide_moves_the_view_alone(explorer, small):
-    found = explorer(small)
+    found = explorer(small, clock=True)
     send_frame(found, 0.1)
-    found.page.wait_for_timeout(700)
+    found.pass_time(700)
     found.page.mouse.move(300, 300)
     found.page.mouse.down()
     found.page.mouse.move(340, 300, steps=2)
     before = found.positions()
-    soon = found.page.evaluate(
-        """async () => {
-        const surface = document.querySelector('[data-vizkit=map]'), root = document.querySelector('.vizkit-explorer');
-        host.moving({done: 0.2, xy: host.data.xy.map((v, i, all) => (i % 2 ? -all[i - 1] : all[i + 1]))});
-        surface.dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, clientX: 400, clientY: 300}));
-        await new Promise(requestAnimationFrame);
-        return host.data.ids.map(id => root.vizkit.positionOf(id)).flatMap(p => [p.x, p.y]); }"""
+    found.page.evaluate(
+        "host.moving({done: 0.2, xy: host.data.xy.map((v, i, all) => (i % 2 ? -all[i - 1] : all[i + 1]))})"
     )
-    soon = np.reshape(soon, (-1, 2))
+    found.page.mouse.move(400, 300)  # no jump to the end
+    np.testing.assert_allclose(found.positions() - before, np.broadcast_to([60, 0], before.shape), atol=0.01)
+    found.pass_time(200)
     found.page.mouse.up()
-    found.page.wait_for_timeout(900)
-    end = found.positions()
-    way = np.hypot(*(end - before - [60, 0]).T)
-    assert np.median(np.hypot(*(soon - before - [60, 0]).T)) < 0.8 * np.median(way)  # no jump to the end
-    assert np.median(way) > 100
+    found.pass_time(900)
+    assert np.median(np.hypot(*(found.positions() - before - [60, 0]).T)) > 100
 
 
 def test_stop_is_reached_by_keyboard_and_goes_away_with_the_focus_kept(explorer, small):
@@ -530,12 +554,12 @@ def test_another_method_is_asked_for_and_kept(explorer, small):
     found = explorer(small)
     rows = lonely_rows(found, 4)
     found.click(rows[0])
+    asked = "host.requests.filter(r => r.type === 'evidence').map(r => r.method)"
     found.page.get_by_label("Evidence method").select_option("occlusion")
-    found.page.wait_for_timeout(50)
+    found.wait(f"{asked}.length === 2")
     found.click(rows[2])
-    found.page.wait_for_timeout(50)
-    asked = found.page.evaluate("host.requests.filter(r => r.type === 'evidence').map(r => r.method)")
-    assert asked == [None, "occlusion", "occlusion"]
+    found.wait(f"{asked}.length === 3")
+    assert found.page.evaluate(asked) == [None, "occlusion", "occlusion"]
     assert "Occlusion" in found.text("evidence")
 
 
@@ -606,9 +630,13 @@ def test_a_lost_graphics_context_is_replaced(explorer, small, comes_back):
         if (back) setTimeout(() => lost.restoreContext(), 200); }""",
         comes_back,
     )
-    found.page.wait_for_timeout(2200)
+    drawer = "document.querySelector('.vk-points')"
+    if comes_back:
+        found.wait(f"!{drawer}.getContext('webgl2').isContextLost()")
+    else:
+        found.wait(f"{drawer}.dataset.drawer === 'canvas2d'")
+    found.until(lambda: colored_pixels(found) == pytest.approx(before, rel=0.25))
     assert found.page.get_attribute(".vk-points", "data-drawer") == ("webgl2" if comes_back else "canvas2d")
-    assert colored_pixels(found) == pytest.approx(before, rel=0.25)
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
@@ -646,9 +674,8 @@ def test_color_by_and_the_legend_change_and_hide_points(explorer, small):
     chip = found.page.locator(".vk-chip", has_text="disc")
     chip.click()
     found.page.mouse.move(3, 3)
-    found.page.wait_for_timeout(100)
     assert chip.get_attribute("aria-pressed") == "false"
-    assert colored_pixels(found) < all_points
+    found.until(lambda: colored_pixels(found) < all_points)
     hidden = np.flatnonzero(small["columns"][0]["codes"] == 0)[0]
     found.hover(hidden)
     shown = found.text("card-id") if found.see("card").is_visible() else ""
@@ -674,7 +701,7 @@ def test_the_theme_follows_the_page(explorer, small):
 def test_nothing_is_cut_off_at_any_width(explorer, small, width):
     found = explorer(small, viewport=(width, 1000))
     found.click(1000)
-    found.page.wait_for_timeout(200)
+    found.see("neighbor").nth(11).wait_for()
     assert found.page.evaluate("document.documentElement.scrollWidth") <= width
     surface, panel = found.see("map").bounding_box(), found.page.locator("aside").bounding_box()
     beside = panel["x"] >= surface["x"] + surface["width"]
@@ -695,9 +722,8 @@ def test_thirty_explorers_one_after_another_still_have_webgl(explorer, small):
     found = explorer(small)
     for _ in range(30):
         found.page.evaluate("explorer.destroy(); openExplorer()")
-    found.page.wait_for_timeout(200)
+    found.until(lambda: colored_pixels(found) > 3000)
     assert found.page.get_attribute(".vk-points", "data-drawer") == "webgl2"
-    assert colored_pixels(found) > 3000
 
 
 def test_the_harness_can_tell_pictures_apart():

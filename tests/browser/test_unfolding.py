@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from lab import until
 from test_explore import difference, picture_of, position
 
 import vizkit as vk
@@ -17,17 +18,26 @@ from vizkit.widgets import explorer as module
 images = vk.scenes("held-out").subset(range(600))
 embeddings = vk.embed(images, vk.Encoder("scenes"), progress=False)
 """
-# The frames are the real ones; this only gives a busy machine the time to look at them.
+# The real frames one after the other, then to and fro: however slow a machine is, the map moves until it is stopped.
+# While it is held, it stays at one frame.
 SLOWLY = """
-import vizkit.projection
+import itertools, threading, vizkit.projection
 vizkit.projection._FRAME_SECONDS = 0.01
-unfolding = module.unfolding
-def slowly(*arguments, **parameters):
-    for frame in unfolding(*arguments, **parameters):
+unfolding, held, holding = module.unfolding, threading.Event(), []
+def shown(frame):
+    yield frame
+    time.sleep(0.12)
+    while held.is_set():
+        holding[:] = [frame]
         yield frame
-        for _ in range(20):
-            time.sleep(0.02)
-            yield frame._replace(done=min(frame.done, 0.99))
+        time.sleep(0.12)
+def slowly(*arguments, **parameters):
+    seen = []
+    for frame in unfolding(*arguments, **parameters):
+        seen.append(frame._replace(done=min(frame.done, 0.99)))
+        yield from shown(seen[-1])
+    for frame in itertools.cycle([*seen[::-1], *seen]):
+        yield from shown(frame._replace(done=0.99))
 module.unfolding = slowly
 """
 LONELIEST = """
@@ -57,6 +67,33 @@ def shown_layout(lab):
     return np.array(json.loads(lab.python("import json; print(json.dumps(explorer.layout_of_points.xy.tolist()))")))
 
 
+def hold(lab, root, ids):
+    """Let the points of a map that is made slowly stand; return their places as soon as the browser shows them."""
+    lab.python("holding.clear(); held.set()")
+    until(lab.page, lambda: lab.python("bool(holding) and explorer._shown[0] is holding[0]") == "True")
+    xy = np.array(json.loads(lab.python("import json; print(json.dumps(explorer._shown[0].xy.tolist()))")))
+    until(lab.page, lambda: unexplained(places(root, ids), xy) < 0.05)
+    return places(root, ids)
+
+
+def zoom(lab, root, ids):
+    """Turn the wheel, and wait until the map has heard of it."""
+    before = np.ptp(places(root, ids), axis=0)
+    lab.page.mouse.wheel(0, -300)
+    until(lab.page, lambda: (np.ptp(places(root, ids), axis=0) > 1.5 * before).all())
+
+
+def moved(root, ids, before):
+    """Return how many pixels the points have moved in the median."""
+    return np.median(np.hypot(*(places(root, ids) - before).T))
+
+
+def right_image(root, scenes, id):
+    shown = picture_of(root.locator("[data-vizkit=card-image]"))
+    rows = [scenes.row(id), *range(0, len(scenes), 20)]
+    return rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
+
+
 def in_theme(lab, name):
     lab.page.evaluate(
         "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {name}"
@@ -77,35 +114,48 @@ def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab,
     assert "PCA keeps" in root.locator(".vk-note").inner_text()
     pca = places(root, scenes.ids)
     progress = root.locator("[data-vizkit=progress]")
-    progress.get_by_text(re.compile("UMAP [1-9]")).wait_for()
+    progress.get_by_text(re.compile("UMAP [1-9]")).wait_for(timeout=180_000)  # where it is new, it compiles first
     lab.screenshot("unfolding")
     root.screenshot(path=lab.screenshots / "unfolding-light.png")
-    lab.page.wait_for_timeout(700)
-    assert np.median(np.hypot(*(places(root, scenes.ids) - pca).T)) > 10
+    until(lab.page, lambda: moved(root, scenes.ids, pca) > 10)
 
-    # Hover the loneliest point of what is shown: the card shows its image while it moves.
+    # Hover the loneliest point of what is shown: the card shows its image.
+    card, card_id = root.locator("[data-vizkit=card]"), root.locator("[data-vizkit=card-id]")
+    stand = hold(lab, root, scenes.ids)
     row = int(lab.python(LONELIEST))
-    lab.page.wait_for_timeout(300)
-    at = position(root, scenes.ids[row])
-    lab.page.mouse.move(at["x"], at["y"])
-    root.locator("[data-vizkit=card]").wait_for()
-    id = root.locator("[data-vizkit=card-id]").inner_text()
-    lab.page.wait_for_timeout(500)
-    assert root.locator("[data-vizkit=card-id]").inner_text() == id
-    shown = picture_of(root.locator("[data-vizkit=card-image]"))
-    rows = [scenes.row(id), *range(0, len(scenes), 20)]
-    assert rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
-
-    # Make it the query and zoom: it stays in its place.
-    lab.page.mouse.click(*position(root, id).values())
+    id = scenes.ids[row]
+    lab.page.mouse.move(*stand[row])
+    card_id.get_by_text(id, exact=True).wait_for()
+    root.locator("[data-vizkit=card-image][data-kind=sharp]").wait_for()
+    assert right_image(root, scenes, id)
+    lab.page.mouse.click(*stand[row])
     root.locator("[data-vizkit=query]").get_by_text(id).first.wait_for()
-    lab.page.mouse.wheel(0, -300)
-    lab.page.wait_for_timeout(300)
+
+    # The query and the zoom stay as they are while the points move on.
+    zoom(lab, root, scenes.ids)
     before, others = position(root, id), places(root, scenes.ids)
-    lab.page.wait_for_timeout(1500)
+    lab.python("held.clear()")
+    until(lab.page, lambda: moved(root, scenes.ids, others) > 5)
     assert np.hypot(*np.subtract(list(position(root, id).values()), list(before.values()))) < 4
-    assert np.median(np.hypot(*(places(root, scenes.ids) - others).T)) > 5
     assert lab.python("explorer.moving") == "True"
+
+    # A pointer at rest in the middle: the card is that of the point that has come under it.
+    lab.page.keyboard.press("Escape")
+    lab.page.keyboard.press("0")
+    stand = hold(lab, root, scenes.ids)
+    pointer = stand[np.hypot(*(stand - np.median(stand, axis=0)).T).argmin()]
+    lab.page.mouse.move(*pointer)
+    card.wait_for()
+    first = card_id.inner_text()
+    assert first == scenes.ids[np.hypot(*(stand - pointer).T).argmin()]
+    lab.python("held.clear()")
+    until(lab.page, lambda: card.is_visible() and card_id.inner_text() != first)
+    distance = np.hypot(*(hold(lab, root, scenes.ids) - pointer).T)
+    if distance.min() < 19:
+        card_id.get_by_text(scenes.ids[distance.argmin()], exact=True).wait_for()
+    else:
+        card.wait_for(state="hidden")
+    lab.python("held.clear()")
 
     root.get_by_role("button", name="Stop").focus()
     lab.page.keyboard.press("Enter")
@@ -114,10 +164,9 @@ def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab,
     assert lab.python("explorer.moving") == "False"
     assert 0 < float(lab.python("explorer.layout_of_points.provenance['stopped']")) < 1
     root.locator(".vk-note").get_by_text("stopped at").wait_for()
-    lab.page.wait_for_timeout(700)
     lab.page.keyboard.press("0")
-    lab.page.wait_for_timeout(200)
-    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
+    stopped = shown_layout(lab)
+    until(lab.page, lambda: unexplained(places(root, scenes.ids), stopped) < 1.5)
     root.screenshot(path=lab.screenshots / "stopped.png")
     assert lab.python("explorer.errors") == "[]"
 
@@ -130,8 +179,8 @@ def test_left_alone_it_ends_as_projects_map_and_an_interrupted_cell_stops_anothe
     same = "explorer.layout_of_points.xy.tobytes() == vk.project(embeddings).xy.tobytes()"
     assert lab.python(f"explorer.wait(60), explorer.errors, {same}").endswith("(True, [], True)")
     assert not root.locator("[data-vizkit=progress]").is_visible()
-    lab.page.wait_for_timeout(700)
-    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
+    done = shown_layout(lab)
+    until(lab.page, lambda: unexplained(places(root, scenes.ids), done) < 1.5)
     root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
     assert "no value" not in root.locator("[data-vizkit=legend]").inner_text()
 
@@ -141,8 +190,8 @@ def test_left_alone_it_ends_as_projects_map_and_an_interrupted_cell_stops_anothe
     progress.get_by_text(re.compile("UMAP [1-9]")).wait_for()
     lab.page.evaluate(
         """async () => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-        const cell = kernel.requestExecute({code: "time.sleep(60)"});
-        await new Promise(done => setTimeout(done, 500));
+        const cell = kernel.requestExecute({code: "print('begun', flush=True); time.sleep(60)"});
+        await new Promise(begun => { cell.onIOPub = ({header}) => { if (header.msg_type === "stream") begun(); }; });
         await kernel.interrupt();
         await cell.done; }"""
     )
@@ -160,7 +209,8 @@ def test_the_panel_redraws_the_map_while_a_slider_is_moved_by_keyboard(lab, scen
     history = cell.locator("table.vizkit-history tbody tr")
     history.first.wait_for()
     assert cell.get_by_text("vk.project(embeddings)", exact=True).is_visible()
-    lab.page.wait_for_timeout(700)
+    found = shown_layout(lab)
+    until(lab.page, lambda: unexplained(places(root, scenes.ids), found) < 1.5)
     first = places(root, scenes.ids)
     root.screenshot(path=lab.screenshots / "panel-map.png")
 
@@ -172,12 +222,12 @@ def test_the_panel_redraws_the_map_while_a_slider_is_moved_by_keyboard(lab, scen
     cell.get_by_text("vk.project(embeddings, n_neighbors=30)").wait_for()
     history.nth(1).wait_for()
     assert lab.python("panel.wait(60), panel.parameters['n_neighbors'], explorer.errors") == "(True, 30, [])"
-    lab.page.wait_for_timeout(700)
-    assert unexplained(places(root, scenes.ids), shown_layout(lab)) < 1.5
-    assert np.median(np.hypot(*(places(root, scenes.ids) - first).T)) > 2
+    found = shown_layout(lab)
+    until(lab.page, lambda: unexplained(places(root, scenes.ids), found) < 1.5)
+    assert moved(root, scenes.ids, first) > 2
     code = "vk.project(embeddings, **panel.parameters).xy.tobytes() == panel.layout_of_points.xy.tobytes()"
     assert lab.python(code).endswith("True")
-    assert "30" in history.first.inner_text()
+    history.first.get_by_text("30").first.wait_for()
     for theme in ("Light", "Dark"):
         in_theme(lab, theme)
         lab.page.wait_for_timeout(800)
@@ -205,13 +255,6 @@ def busy(lab, file):
         "code => void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code})",
         f"import pathlib\nwhile not pathlib.Path({str(file)!r}).exists(): time.sleep(0.05)",
     )
-    lab.page.wait_for_timeout(300)
-
-
-def right_image(root, scenes, id):
-    shown = picture_of(root.locator("[data-vizkit=card-image]"))
-    rows = [scenes.row(id), *range(0, len(scenes), 20)]
-    return rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
 
 
 def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab, scenes, tmp_path):
@@ -243,8 +286,7 @@ def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab,
     lab.python("explorer.selection = explorer.neighbors[:3]")
     root.get_by_text("3 selected").wait_for()
     root.locator("[data-vizkit=neighbor] [data-overlay=on]").nth(11).wait_for()
-    lab.page.mouse.wheel(0, -300)
-    lab.page.wait_for_timeout(300)
+    zoom(lab, root, scenes.ids)
     before, tile = places(root, scenes.ids), root.locator("[data-vizkit=neighbor]").first
     tile.evaluate("element => { element.mark = true; }")
     hovered = root.locator("[data-vizkit=card-id]").inner_text()

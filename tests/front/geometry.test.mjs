@@ -69,8 +69,22 @@ test("hidden rows are never found", () => {
   assert.equal(geometry.nearestRow(grid, 0, 0, Infinity, new Uint8Array(3000)), -1);
 });
 
+test("between two layouts the nearest row is that of the mixed positions", () => {
+  const b = cloud(3000, 1), a = cloud(3000, 2), next = random(12), visible = Uint8Array.from({ length: 3000 }, (_, i) => Number(i % 3 === 0));
+  a[20] = NaN;
+  for (const t of [0, 0.3, 1]) {
+    const mixed = Float64Array.from(b, (v, i) => a[i] * (1 - t) + v * t);
+    for (let trial = 0; trial < 100; trial++) {
+      const [x, y] = [next() * 1.6 - 0.8, next() * 1.6 - 0.8], reach = [Infinity, 0.1, 0.01][trial % 3], seen = trial % 2 ? visible : null;
+      assert.equal(geometry.nearestBetween(a, b, t, x, y, reach, seen), bruteNearest(mixed, x, y, reach, seen));
+    }
+  }
+  assert.equal(geometry.nearestBetween(Float32Array.of(0, 0, 0, 0), Float32Array.of(2, 2, 2, 2), 0.5, 1, 1), 0);
+});
+
 test("no points, no nearest row", () => {
   assert.equal(geometry.nearestRow(geometry.buildGrid(new Float32Array(0)), 0, 0), -1);
+  assert.equal(geometry.nearestBetween(new Float32Array(0), new Float32Array(0), 0.5, 0, 0), -1);
 });
 
 test("the grid looks at few of 100,000 points", () => {

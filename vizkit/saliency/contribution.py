@@ -1,4 +1,10 @@
-"""The exact split of a cosine over the positions of a feature map whose mean is the vector."""
+"""The exact split of a cosine over the positions of a feature map whose mean is the vector.
+
+Where z is the mean of a map A over its hw positions, <z - m, u> / |z - m| is the sum over positions i of
+<A_i - m, u> / (hw |z - m|): for a cosine (u of length 1), a centered one (m a mean vector), or a difference of cosines
+(u the difference of two such vectors). Stylianou et al. 2019 ("Visualizing Deep Similarity Networks", section 3) and
+Zhu et al. 2021 ("Visual Explanation for Deep Metric Learning", eq. 4) draw the same sum.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -14,11 +20,17 @@ if TYPE_CHECKING:
 
 
 def contribution(encoder: Encoder, target: Target, x: "Tensor") -> Map:
-    """Split the cosine to a vector over the positions of one image's feature map."""
+    """Split a target that is a cosine over the positions of the feature map of one image (1, 3, h, w).
+
+    Raises
+    ------
+    MethodNotApplicableError
+        The vector is not the mean of a feature map.
+    """
     maps, vectors = feature_maps(encoder, x)
-    z = vectors[0].double().cpu().numpy()
-    values = np.tensordot(np.asarray(target.direction), maps[0].double().cpu().numpy(), axes=1)
-    return Map((values / (values.size * np.linalg.norm(z))).astype(np.float32), adds_up=True)
+    features, z = maps[0].cpu().numpy(), vectors[0].double().cpu().numpy()
+    mean = np.zeros(len(z)) if target.mean is None else target.mean
+    return share(patches_of(features, z - mean, mean), np.asarray(target.direction), features.shape[1:])
 
 
 def patches_of(
@@ -29,6 +41,6 @@ def patches_of(
     return (patches / (patches.shape[1] * np.linalg.norm(centered))).astype(np.float32)
 
 
-def share(patches: "NDArray[np.float32]", unit: "NDArray[np.float64]", shape: tuple[int, ...]) -> Map:
-    """Split the cosine to a vector of length 1 over patches (d, hw)."""
-    return Map((unit @ patches.astype(np.float64)).reshape(shape).astype(np.float32), adds_up=True)
+def share(patches: "NDArray[np.float32]", direction: "NDArray[np.float64]", shape: tuple[int, ...]) -> Map:
+    """Split the product of a vector, given as patches (d, hw), with a direction (d,) over the patches."""
+    return Map((direction @ patches.astype(np.float64)).reshape(shape).astype(np.float32), adds_up=True)

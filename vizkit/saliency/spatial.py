@@ -1,17 +1,115 @@
 """Where in an image: the feature maps that a vector is the mean of, and the layers that have positions."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..capture import Call, averaged_maps
 from ..encoders import Encoder
-from ..errors import MethodNotApplicableError
+from ..errors import InputError, MethodNotApplicableError
+from ..images import as_image
 from ..layers import calls_before, last_map
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
     from torch import Tensor
+
+    Picture = Image.Image | str | Path | NDArray[Any] | "Seen"  # what a question takes for an image
+
+FORWARD = 16  # images a forward pass
 
 # How far the mean of a feature map may be from the vector, relative to the vector's norm, to count as the same thing.
 _EXACT = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image after it went through the network: every question takes it in place of the image, at no forward pass.
+
+    Attributes
+    ----------
+    encoder
+        The network, as it was then.
+    x
+        (3, h, w) float32, preprocessed.
+    vector
+        (d,) float64.
+    maps
+        (d, h, w) float32, the feature map that the vector is the mean of; None where there is none.
+    refusal
+        Why there is none.
+    """
+
+    encoder: Encoder
+    x: "Tensor"
+    vector: "NDArray[np.float64]"
+    maps: "NDArray[np.float32] | None"
+    refusal: MethodNotApplicableError | None = None
+
+    def split(self) -> "NDArray[np.float32]":
+        """Return `maps`, or raise why there are none.
+
+        Raises
+        ------
+        MethodNotApplicableError
+            The vector is not the mean of a feature map.
+        """
+        if self.maps is None:
+            raise self.refusal or MethodNotApplicableError("No feature map was kept. Use method='occlusion'.")
+        return self.maps
+
+    @cached_property
+    def picture(self) -> "NDArray[np.uint8]":
+        """(H, W, 3) uint8 RGB: the picture that the network saw."""
+        return self.encoder.seen(self.x)
+
+
+def see(encoder: Encoder, images: "Sequence[Picture]") -> list[Seen]:
+    """Run images through a network once, and keep what the questions need of each.
+
+    Parameters
+    ----------
+    encoder
+        The network.
+    images
+        PIL images, paths, or arrays (h, w, 3) uint8 or float in [0, 1]; what was seen already is taken as it is.
+
+    Raises
+    ------
+    InputError
+        An image cannot be used, or was seen by another encoder.
+    """
+    import torch
+
+    found: dict[int, Seen] = {}
+    for i, image in enumerate(images):
+        if isinstance(image, Seen):
+            if image.encoder is not encoder:
+                raise InputError(
+                    f"An image was seen by {image.encoder!r}, and the question is about {encoder!r}: see it again."
+                )
+            found[i] = image
+    new = [i for i in range(len(images)) if i not in found]
+    x = [encoder.preprocess(as_image(images[i])) for i in new]
+    refusal = None
+    for start in range(0, len(new), FORWARD):
+        batch = torch.stack(x[start : start + FORWARD])
+        maps: Sequence[Any] = [None] * len(batch)
+        if refusal is None:
+            try:
+                maps, vectors = (t.cpu().numpy() for t in feature_maps(encoder, batch))
+            except MethodNotApplicableError as error:
+                refusal = error
+        if refusal is not None:
+            vectors = encoder.encode(batch).reshape(len(batch), -1)
+        for j, i in enumerate(new[start : start + FORWARD]):
+            found[i] = Seen(encoder, batch[j], vectors[j].astype(np.float64), maps[j], refusal)
+    return [found[i] for i in range(len(images))]
 
 
 def feature_maps(encoder: Encoder, batch: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -7,19 +7,17 @@ from PIL import Image
 
 from ..embeddings import Embeddings, require_encoder
 from ..errors import InputError
-from ..saliency.questions import PAIR_METHODS, default_method, explain_many
+from ..saliency.answering import choose
+from ..saliency.methods import METHODS
+from ..saliency.questions import explain_many
+from ..saliency.spatial import Seen, see
 from .thumbnails import webp
 
 if TYPE_CHECKING:
     from ..saliency.evidence import PairEvidence
 
 _PICTURE = 320  # pixels of the longer side of a sharp picture
-_TITLES = {
-    "contribution": "Contribution (exact)",
-    "occlusion": "Occlusion",
-    "gradcam": "Grad-CAM, norm held",
-    "sensitivity": "Sensitivity (plain Grad-CAM)",
-}
+_KEPT = 64  # images that went through the network and may be asked about again
 
 
 class Answers:
@@ -27,7 +25,7 @@ class Answers:
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._embeddings = embeddings
-        self._default: tuple[str, str] | None = None  # the method that fits this encoder, and why
+        self._seen: dict[str, Seen] = {}  # by id, the latest last
 
     def describe(self) -> dict[str, Any]:
         """Return what can be asked for, as fields of the explorer's `_info`."""
@@ -38,7 +36,7 @@ class Answers:
         elif images is None:
             why_not = "No evidence: these vectors came without their images."
         return {
-            "methods": [{"name": name, "title": _TITLES[name]} for name in PAIR_METHODS],
+            "methods": [{"name": method.name, "title": method.title} for method in METHODS.values()],
             "can_explain": not why_not,
             "why_not": why_not,
             "has_pictures": images is not None,
@@ -71,23 +69,21 @@ class Answers:
         encoder = require_encoder(self._embeddings, "Evidence")
         if not others:
             raise InputError("There is no neighbor to compare with.")
-        reason = None
-        if method is None:
-            self._default = self._default or default_method(encoder, self._image(query))
-            method, reason = self._default
+        seen = self._see([query, *others] if method in (None, "contribution") else [query, others[0]])
+        given, reason, _ = choose(encoder, method, None, seen)
         # Contribution costs one forward pass for all. Others answer for one neighbor and name the rest: the view then
         # asks on, shows each as it comes, and leaves off for a newer query.
-        now, pending = (others, []) if method == "contribution" else (others[:1], others[1:])
-        found = explain_many(encoder, self._image(query), [self._image(id) for id in now], method)
+        now, pending = (others, []) if given == "contribution" else (others[:1], others[1:])
+        found = explain_many(encoder, seen[0], seen[1 : 1 + len(now)], given)
         largest = max(float(np.abs(m).max()) for e in found for m in (e.map_a, e.map_b))
         first = found[0]
         fields = {
             "method": first.method,
-            "title": _TITLES[first.method],
+            "title": first.title,
             "unit": first.unit,
             "signed": any(e.signed for e in found),
             "limit": largest,
-            "reason": reason or first.reason,
+            "reason": reason,
             "pending": pending,
             "measured": first.trust,
             "layer": first.layer,
@@ -97,6 +93,17 @@ class Answers:
         for e in found:
             blobs += [e.map_a.astype("<f4").tobytes(), e.map_b.astype("<f4").tobytes(), _seen(e.seen_b)]
         return fields, blobs
+
+    def _see(self, ids: list[str]) -> list[Seen]:
+        """Run images through the network, but for those that went through it lately."""
+        encoder = require_encoder(self._embeddings, "Evidence")
+        found = see(encoder, [self._seen.get(id) or self._image(id) for id in ids])
+        for id, seen in zip(ids, found, strict=True):
+            self._seen.pop(id, None)
+            self._seen[id] = seen
+        for id in list(self._seen)[:-_KEPT]:
+            del self._seen[id]
+        return found
 
     def _image(self, id: str) -> Image.Image:
         images = self._embeddings.images

@@ -154,6 +154,22 @@ export function nearestRow(grid, x, y, reach = Infinity, visible = null) {
   return best;
 }
 
+/**
+ * Exact nearest row of positions between two layouts, one after the other; ties go to the lower row.
+ * @param {Float32Array} a @param {Float32Array} b as long @param {number} t in [0, 1]
+ * @param {number} reach the farthest accepted distance in map units @param {Uint8Array | null} visible 0 hides a row
+ * @returns {number} row, or -1
+ */
+export function nearestBetween(a, b, t, x, y, reach = Infinity, visible = null) {
+  let best = -1, bestSquare = reach === Infinity ? Infinity : reach * reach;
+  for (let i = 0; i < b.length / 2; i++) {
+    if (visible && !visible[i]) continue;
+    const dx = a[2 * i] * (1 - t) + b[2 * i] * t - x, dy = a[2 * i + 1] * (1 - t) + b[2 * i + 1] * t - y, square = dx * dx + dy * dy;
+    if (square < bestSquare || (square === bestSquare && best < 0)) { best = i; bestSquare = square; }
+  }
+  return best;
+}
+
 /** Even-odd rule. @param {ArrayLike<number>} polygon x0, y0, x1, y1, ... closed by itself @returns {boolean} */
 export function pointInPolygon(polygon, x, y) {
   let inside = false;

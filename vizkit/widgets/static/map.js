@@ -1,6 +1,6 @@
 // The map: points, what is drawn over them, and what the pointer and the keyboard do with both.
 
-import { boundsOf, buildGrid, ease, fitView, mixViews, mixXY, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
+import { boundsOf, buildGrid, ease, fitView, mixViews, mixXY, nearestBetween, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
 import { make } from "./elements.js";
 import { createPoints, pointDiameter } from "./points.js";
 import { drawOverlay } from "./overlay.js";
@@ -20,9 +20,10 @@ export function createMap(told) {
   const surface = make("div", { class: "vk-surface", "data-vizkit": "map", tabindex: 0, role: "application", "aria-roledescription": "map of images" });
   const overlay = make("canvas", { class: "vk-overlay", "aria-hidden": "true" });
   surface.append(overlay);
-  let xy = new Float32Array(0), before = xy, grid = null, gridMade = 0, visible = null;
+  let xy = new Float32Array(0), before = xy, grid = null, visible = null;
   let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;
   let marks = { query: -1, neighbors: [], near: -1 }, hover = -1, shape = null;
+  let pointer = null; // where a pointer rests that means what lies under it; null while it drags, is away, or keys walk
   let colors = { ink: "#222", paper: "#fff", accent: "#c2185b" };
   // Points glide from `before` to `xy` while the view turns: two motions, so that a pan or a zoom takes over the view alone.
   let glide = null, turn = null, lastFrame = -Infinity, frame = 0, pointsStale = true;
@@ -61,11 +62,10 @@ export function createMap(told) {
     return t === 1 ? xy : mixXY(before, xy, t);
   }
 
-  /** The index of what is on the screen: a pointer means the point that it sees. */
+  /** The index of what is on the screen, kept while the points stand. */
   function shownGrid() {
-    if (grid && (!glide || performance.now() - gridMade < 16)) return grid;
-    grid = buildGrid(shownXY());
-    gridMade = performance.now();
+    if (glide) return buildGrid(shownXY());
+    grid ??= buildGrid(xy);
     return grid;
   }
 
@@ -75,8 +75,10 @@ export function createMap(told) {
     const t = share(glide), moving = Boolean(glide || turn);
     current();
     if (share(turn) === 1) turn = null;
-    if (glide && t === 1) { glide = null; before = xy; grid = null; }
+    if (glide && t === 1) { glide = null; before = xy; }
     pointsStale ||= moving;
+    // A pointer at rest tells nothing, though points move under it.
+    if (pointer && pointsStale) setHover(rowAt(...pointer));
     const diameter = pointDiameter(xy.length / 2, view.scale / fitScale);
     if (pointsStale) points.draw(view, t, diameter);
     pointsStale = false;
@@ -104,8 +106,15 @@ export function createMap(told) {
     look(fitView(boundsOf(xy), view.width, view.height));
   }
 
+  /** A pointer means the point that it sees. While points glide an index would serve one look only: all are gone through. */
   function rowAt(px, py) {
-    return nearestRow(shownGrid(), ...toMap(current(), px, py), HOVER_REACH / view.scale, visible);
+    const [x, y] = toMap(current(), px, py), reach = HOVER_REACH / view.scale;
+    return glide ? nearestBetween(before, xy, share(glide), x, y, reach, visible) : nearestRow(shownGrid(), x, y, reach, visible);
+  }
+
+  function point(px, py) {
+    pointer = [px, py];
+    setHover(rowAt(px, py));
   }
 
   function setHover(row) {
@@ -120,6 +129,7 @@ export function createMap(told) {
     if (event.altKey || event.ctrlKey || event.metaKey) return false;
     const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (arrow) {
+      pointer = null;
       const at = hover >= 0 ? hover : marks.query;
       const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(shownGrid(), view.x, view.y, Infinity, visible);
       if (next >= 0) { reveal(next); setHover(next); }
@@ -129,7 +139,8 @@ export function createMap(told) {
     else if (event.key === "-") zoom(view.width / 2, view.height / 2, 1 / 1.5);
     else if (event.key === "0") reset();
     else if (event.key === "Escape") {
-      if (hover >= 0) setHover(-1);
+      pointer = null;
+      setHover(-1);
       told.clear();
     } else return false;
     return true;
@@ -143,17 +154,16 @@ export function createMap(told) {
   }
 
   const gestures = watchGestures(surface, {
-    hover: (x, y) => setHover(rowAt(x, y)),
-    leave: () => setHover(-1),
+    hover: point,
+    leave: () => { pointer = null; setHover(-1); },
     click: (x, y) => {
-      const row = rowAt(x, y);
-      setHover(row);
-      if (row >= 0) told.pick(row);
+      point(x, y);
+      if (hover >= 0) told.pick(hover);
     },
-    pan: (dx, dy) => { fitted = false; look(panBy(current(), dx, dy)); },
+    pan: (dx, dy) => { pointer = null; fitted = false; look(panBy(current(), dx, dy)); },
     zoom,
     reset,
-    shape: (kind, path) => { shape = { kind, path }; redraw(false); },
+    shape: (kind, path) => { pointer = null; shape = { kind, path }; redraw(false); },
     selected: (kind, path, add) => {
       shape = null;
       const inMap = [];
