@@ -111,8 +111,8 @@ def _evidence(networks: Mapping[str, vk.Encoder], images: Scenes) -> Iterator[Ro
     """Yield where in aligned scenes the evidence lies, for the class and for what makes two of a shape alike."""
     shapes = images.frame["shape"].to_numpy()
     first = list(range(N_EVIDENCE))
-    second = [next(r for r in range(N_EVIDENCE, len(images)) if shapes[r] == shapes[row]) for row in first]
-    masks = [images.mask(row) for row in range(max(second) + 1)]
+    second = partners(shapes, N_EVIDENCE)
+    masks = {row: images.mask(row) for row in (*first, *second)}
     area = np.array([masks[row].mean() for row in first])
     center = np.array([energy(center_prior((8, 8)), masks[row]) for row in first])
     both = {"area": interval(area), "center": interval(center)}
@@ -136,8 +136,14 @@ def _evidence(networks: Mapping[str, vk.Encoder], images: Scenes) -> Iterator[Ro
         yield {"of": "similarity", "method": method, **_compared(inside), **both}
 
 
+def partners(shapes: np.ndarray, n: int) -> list[int]:
+    """Return for each of the first n rows a later one of its shape, each once: no two pairs share a scene."""
+    later = {shape: iter(np.flatnonzero(shapes[n:] == shape) + n) for shape in np.unique(shapes)}
+    return [int(next(later[shape])) for shape in shapes[:n]]
+
+
 def _inside_pair(
-    encoder: vk.Encoder, images: Scenes, masks: list[np.ndarray], rows: tuple[int, int], method: str
+    encoder: vk.Encoder, images: Scenes, masks: Mapping[int, np.ndarray], rows: tuple[int, int], method: str
 ) -> float:
     a, b = rows
     why = vk.explain_pair(encoder, images[a], images[b], method)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -56,6 +57,14 @@ def pytest_terminal_summary(terminalreporter, config):
     folder = getattr(config, "vizkit_screenshots", None)
     if folder is not None and any(folder.iterdir()):
         terminalreporter.write_line(f"screenshots: {folder}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_a_terminal_gives_them():
+    """Take signals that nohup or a background job has told this process to ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

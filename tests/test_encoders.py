@@ -11,9 +11,11 @@ import torch
 import torchvision
 from drawn import photo, tiny_network, to_tensor_32
 from safetensors.torch import save_file
+from torchvision.ops import FrozenBatchNorm2d
 
 import vizkit as vk
 from vizkit.capture import Call, calibrate
+from vizkit.checkpoints import redrawn
 from vizkit.errors import (
     ImageReadError,
     InputError,
@@ -484,6 +486,43 @@ def test_a_module_of_ones_own_is_drawn_anew_in_a_copy(build):
     vectors = twin.encode(torch.stack([twin.preprocess(image) for image in images]))
     assert np.isfinite(vectors).all()
     assert np.ptp(vectors, axis=0).max() > 0
+
+
+class Held(torch.nn.Module):
+    """A network whose weights are buffers, in part."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3)
+        self.norm = FrozenBatchNorm2d(8)
+        for buffer in self.norm.buffers():
+            buffer.uniform_(2, 3)
+        self.register_buffer("projection", torch.randn(8, 16))
+        self.register_buffer("mask", torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]))
+        self.register_buffer("wide", torch.randn(1, 8).expand(4, 8))
+        self.register_buffer("index", torch.arange(16).view(4, 4))
+        self.register_buffer("scratch", torch.randn(4, 4), persistent=False)
+        self.scale = torch.nn.Parameter(torch.tensor(3.7))
+
+
+def test_weights_that_are_buffers_are_drawn_anew_too():
+    torch.manual_seed(0)
+    module = Held()
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    twin, again, other = (redrawn(module, seed) for seed in (1, 1, 2))
+    assert all(torch.equal(value, before[name]) for name, value in module.named_buffers())
+    fresh = FrozenBatchNorm2d(8)
+    for name, value in fresh.named_buffers():
+        assert torch.equal(twin.norm.get_buffer(name), value)
+    for name in ("projection", "wide"):
+        drawn = twin.get_buffer(name)
+        assert not torch.equal(drawn, before[name])
+        assert torch.equal(drawn.flatten().sort().values, before[name].flatten().sort().values)
+        assert torch.equal(drawn, again.get_buffer(name))
+        assert not torch.equal(drawn, other.get_buffer(name))
+    for name in ("mask", "index", "scratch"):
+        assert torch.equal(twin.get_buffer(name), before[name])
+    assert twin.scale.item() == module.scale.item()
 
 
 def test_a_module_that_cannot_be_copied_has_no_random_baseline():

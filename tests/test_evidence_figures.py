@@ -1,5 +1,6 @@
 """Figures of evidence show the maps as they are, on one scale, on screen and in files."""
 
+import os
 import subprocess
 import sys
 
@@ -184,6 +185,17 @@ def test_a_file_of_many_has_every_map(tmp_path):
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     end = OPACITY * 255 * np.array(matplotlib.colormaps["viridis"](1.0)[:3]) + (1 - OPACITY) * under_a_map(plain)[0, 0]
     assert (np.abs(pixels - end).max(axis=2) <= 2).sum() == pytest.approx(6 * (120 * 3) ** 2, rel=0.03)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path, suffix):
+    name = os.fsdecode(b"\xff\xfe.png")  # as os.listdir gives it on Linux
+    a, b = (Panel(name, p.seen, p.map) for p in (panel(), panel(seed=1)))
+    for path in (
+        evidence_image(tmp_path / f"e{suffix}", [a, b], f"cosine 0.5 ({name})", "points", note=name),
+        many_image(tmp_path / f"m{suffix}", [(a, b)], name, "points"),
+    ):
+        assert path.stat().st_size > 1000
 
 
 def test_files_with_other_names_are_refused(tmp_path):

@@ -624,6 +624,16 @@ def test_a_background_that_moved_is_as_far_from_the_object_as_scenes_allow(makin
     np.testing.assert_allclose(apart["background_hue"], 0.3, atol=2e-3)
 
 
+def test_no_two_pairs_of_the_evidence_share_a_scene(making, held_out):
+    """Intervals over pairs take them as independent."""
+    shapes = held_out.frame["shape"].to_numpy()
+    second = sys.modules["measure_shortcut"].partners(shapes, 60)
+    assert len({*range(60), *second}) == 120
+    assert (shapes[second] == shapes[:60]).all()
+    of_a_kind = np.flatnonzero(shapes == shapes[0])
+    assert second[0] == of_a_kind[of_a_kind >= 60][0]
+
+
 def test_the_committed_training_scenes_are_among_those_trained_on(making, images):
     table = making.training_factors(0).head(1000)
     committed = images.frame.iloc[:1000]

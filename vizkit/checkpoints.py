@@ -21,6 +21,9 @@ _Module = TypeVar("_Module", bound="nn.Module")
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
+# A BatchNorm whose four vectors are buffers (torchvision, Detectron2, DETR), as it is when new.
+_FROZEN = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -188,12 +191,17 @@ def load_state(module: "nn.Module", state: StateDict, source: str, name: str) ->
 
 
 def redrawn(module: "nn.Module", seed: int) -> "nn.Module":
-    """Return a copy of any module with all of its weights drawn anew; the module itself is left as it is.
+    """Return a copy of any module with its weights drawn anew; the module itself is left as it is.
 
     Every part that has `reset_parameters` is initialized by it; convolutions and Linears then get He et al. 2015's
     weights (section 2.2, for ReLUs, normal, by fan-in) and biases of 0, since PyTorch's own let a deep network without
     normalization give every image nearly the same vector. A parameter that still has its values (a class token,
     positions, a weight that is computed) is drawn from a normal distribution of its own mean and standard deviation.
+    Of weights that are buffers, those of a frozen BatchNorm become those of a new one, and a saved one of two and more
+    dimensions (a projection, filters) gets its own values in random order, so that a mask stays one.
+
+    What stays: parameters of one number or of one value, other buffers (of one dimension, of whole numbers, not finite,
+    or not saved with the module), and what a module keeps elsewhere.
 
     Raises
     ------
@@ -215,7 +223,9 @@ def _drawn(twin: "nn.Module") -> "nn.Module":
     import torch
     from torch import nn
 
-    before = {name: parameter.detach().clone() for name, parameter in twin.named_parameters()}
+    saved = twin.state_dict().keys()
+    held = {name: buffer for name, buffer in twin.named_buffers() if name in saved and buffer.ndim > 1}
+    before = {name: value.detach().clone() for name, value in [*twin.named_parameters(), *held.items()]}
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     for part in twin.modules():
         reset = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))
@@ -226,9 +236,17 @@ def _drawn(twin: "nn.Module") -> "nn.Module":
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+        own = dict(part.named_buffers(recurse=False))
+        if own.keys() >= _FROZEN.keys():
+            for name, value in _FROZEN.items():
+                own[name].fill_(value)
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
             old = before[name]
             if parameter.is_floating_point() and parameter.numel() > 1 and torch.equal(parameter, old):
                 parameter.copy_(torch.randn(old.shape) * old.float().std() + old.float().mean())
+        for name, buffer in held.items():
+            if buffer.is_floating_point() and buffer.isfinite().all() and torch.equal(buffer, before[name]):
+                # Not copied into it: an expanded one has one place for many values.
+                buffer.data = before[name].flatten()[torch.randperm(buffer.numel())].view(buffer.shape)
     return twin

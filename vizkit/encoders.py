@@ -316,7 +316,8 @@ class Encoder:
 
         BatchNorm gets its statistics from up to 64 of the images that can be read. As initialized, some networks give
         every image nearly the same vector, and then any two of them agree. A module given by the user is copied, and
-        the copy's weights are drawn anew (`checkpoints.redrawn`).
+        the copy's weights are drawn anew (`checkpoints.redrawn`); one by name is built anew, as its own code
+        initializes it, so the same network is another baseline by name than as a module.
 
         Parameters
         ----------

@@ -28,10 +28,11 @@ import vizkit as vk
 from vizkit.allocator import kept_pages
 from vizkit.errors import MethodNotApplicableError
 from vizkit.saliency.badges import Trust
+from vizkit.saliency.judging import interval
 from vizkit.saliency.localization import center_prior, energy
 from vizkit.saliency.planted import Planted, planted_pairs
 from vizkit.saliency.targets import vector_target
-from vizkit.saliency.trust import interval, trust
+from vizkit.saliency.trust import trust
 
 PHOTOS = SHARED / "images" / "imagenet_sample"
 LIFT = {"scenes": 1.5}  # planted energy as a multiple of the area share, lower end of the interval

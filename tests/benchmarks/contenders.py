@@ -19,9 +19,9 @@ from vizkit.saliency.targets import class_target
 
 SHARED = Path(os.environ.get("VIZKIT_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 NETWORKS = ("squeezenet1_0", "mobilenet_v2", "scenes")  # those that take longest first
-# A window near the size of what was planted (0.43 of a side) flatters occlusion; these are 1/4, 1/8 and 3/8 of a side.
-WINDOWS = (Occlusion(window=1), Occlusion(window=3))
-QUICK = ("contribution", "gradcam", "sensitivity", "saliency", "occlusion", Occlusion(window=3))
+# A window near the size of what was planted (0.43 of a side) flatters occlusion: these are 1/4 and 1/8 of a side.
+SMALL = Occlusion(window=1)
+QUICK = ("contribution", "gradcam", "sensitivity", "saliency", "occlusion")
 
 
 def encoder_of(name: str) -> vk.Encoder | None:
@@ -42,10 +42,10 @@ def faster(encoder: vk.Encoder) -> vk.Encoder:
 
 
 def methods(*, quick: bool = False) -> list[Any]:
-    """Return every method, occlusion with three windows, and two that look at nothing of the pair."""
+    """Return every method, occlusion with two windows, and two that look at nothing of the pair."""
     known = [name for name in METHODS if not quick or name in QUICK]
     at = known.index("occlusion") + 1
-    return [*known[:at], *(w for w in WINDOWS if not quick or w in QUICK), *known[at:], noise, center]
+    return [*known[:at], *([] if quick else [SMALL]), *known[at:], noise, center]
 
 
 def words(method: Any) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from drawn import photo, tiny_network, to_tensor_32
 
 import vizkit as vk
@@ -38,6 +39,18 @@ def test_images_that_went_through_the_network_lately_do_not_again(asked):
     assert first == second
     answers.answer({"name": "evidence", "query": ids[1], "neighbors": [ids[0]]})
     assert sizes == [4]
+
+
+def test_images_go_through_the_network_again_once_its_weights_have_changed(asked):
+    answers, ids, sizes, encoder = asked
+    first, _ = answers.answer(question(ids))
+    with torch.no_grad():
+        encoder.module[0].weight.mul_(-1)
+    second, _ = answers.answer(question(ids))
+    assert sizes == [4, 4]
+    fresh = vk.explain_pair(encoder, photo(0), photo(1), "contribution").similarity
+    assert second["pairs"][0]["similarity"] == pytest.approx(fresh, abs=1e-6)
+    assert abs(first["pairs"][0]["similarity"] - fresh) > 1e-3
 
 
 def test_the_method_that_was_found_green_answers_and_the_view_is_told_the_verdict(asked):

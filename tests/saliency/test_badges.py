@@ -1,6 +1,7 @@
 """Badges: found again by network, method and center, gone when the weights change, and whole or absent on disk."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from drawn import tiny_network, to_tensor_32
 import vizkit as vk
 from vizkit.saliency import badges
 from vizkit.saliency.badges import Records, Trust, badge_of, best_of, center_key, fingerprint_of, method_key, remember
-from vizkit.saliency.methods import Occlusion
+from vizkit.saliency.methods import METHODS, Occlusion, method_of
 
 
 @pytest.fixture
@@ -57,6 +58,64 @@ def test_two_functions_of_one_name_are_two_methods(encoder):
     assert badge_of(encoder, first) is not None
     assert badge_of(encoder, second) is None
     assert method_key("multiscale_occlusion") != method_key("occlusion")
+
+
+def named(name):
+    """Return a function of that name: noise, in truth."""
+
+    def function(f, x):
+        return np.random.default_rng(0).random((4, 4))
+
+    function.__name__ = name
+    return function
+
+
+@pytest.mark.parametrize("name", ["gradcam", "contribution", "occlusion", "integrated_gradients"])
+def test_a_function_named_like_a_method_is_not_taken_for_it(encoder, name):
+    function = named(name)
+    remember(badge(encoder, function))
+    assert badge_of(encoder, function) is not None
+    assert badge_of(encoder, name) is None
+    assert best_of(encoder) is None
+    assert best_of(encoder, (name,)) is None
+    assert method_of(function).words == name
+    assert method_of(name).words == METHODS[name].title
+    assert method_of(Occlusion(window=3)).words == "Occlusion, window 3"
+
+
+@dataclass
+class Unhashable:
+    """A method with settings, as one writes it at first: equal where they are equal, and so without a hash."""
+
+    scale: float = 1.0
+
+    def __call__(self, f, x):
+        return np.full((2, 2), self.scale)
+
+    def bound(self, f, x):
+        return self(f, x)
+
+
+def test_callables_are_told_apart_by_identity_and_need_no_hash(encoder):
+    first, twin = Unhashable(), Unhashable()
+    assert first == twin
+    remember(badge(encoder, first))
+    assert badge_of(encoder, first) is not None
+    assert badge_of(encoder, twin) is None
+    remember(badge(encoder, first.bound))
+    assert badge_of(encoder, first.bound) is not None  # another object each time it is asked for
+    assert badge_of(encoder, twin.bound) is None
+
+
+def test_a_network_made_in_inference_mode_has_a_fingerprint_that_is_kept():
+    with torch.inference_mode():
+        module = tiny_network()
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    before = fingerprint_of(encoder)
+    assert before == encoder.fingerprint
+    with torch.inference_mode():
+        next(module.parameters()).add_(1)
+    assert fingerprint_of(encoder) == encoder.fingerprint != before
 
 
 def test_the_best_is_the_green_one_with_the_highest_energy_for_sure(encoder):
@@ -138,6 +197,7 @@ class TestRecords:
         [
             "",
             "[1",
+            "[" * 100_000,
             "[]",
             '{"facts": {"encoder": "other"}}',
             "figures: nan",
@@ -160,6 +220,22 @@ class TestRecords:
         assert Records(self.facts).get("pair", self.figures.keys()) is None
         assert self.written() == file
         assert Records(self.facts).get("pair", self.figures.keys()) == self.figures
+
+    def test_what_two_processes_write_is_kept(self):
+        first, second = Records(self.facts), Records(self.facts)
+        for records, pair in ((first, "x"), (second, "y")):
+            records.put(pair, self.figures)
+            records.save()
+        found = Records(self.facts)
+        assert [found.get(pair, self.figures.keys()) for pair in "xy"] == [self.figures, self.figures]
+
+    def test_a_write_that_fails_leaves_nothing_behind(self):
+        file = self.written()
+        file.unlink()
+        file.mkdir()  # no file can take the place of a folder
+        assert self.written() == file
+        assert list(self.folder.iterdir()) == [file]
+        assert list(file.iterdir()) == []
 
     def test_a_folder_that_cannot_be_written_costs_nothing_else(self):
         self.folder.parent.mkdir()

@@ -109,3 +109,12 @@ def test_an_image_against_itself_gives_nothing_and_what_is_wrong_is_said(encoder
     classifier = encoder.at("output")
     with pytest.raises(MethodNotApplicableError, match="cannot be split into"):
         explain_contrast(classifier, scenes[0], scenes[1], scenes[2], "contribution")
+
+
+def test_the_note_says_what_the_colors_speak_for_and_where_both_are_equally_near(encoder, scenes):
+    why = vk.explain_contrast(encoder, scenes[0], scenes[1], scenes[2])
+    assert why.signed
+    assert why.note.startswith("Red speaks for near, blue for far; the map on far is of minus its cosine. Exact here")
+    equal = vk.explain_contrast(encoder, scenes[0], scenes[1], scenes[1])
+    assert "Near and far are equally near." in equal.note
+    assert "equally" not in why.note

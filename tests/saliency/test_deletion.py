@@ -66,3 +66,10 @@ def test_the_order_is_that_of_the_map_and_equals_go_at_random():
     assert not np.array_equal(random_order(5), random_order(6))
     fine = values.repeat(4, 0).repeat(4, 1)
     np.testing.assert_array_equal(order_of(fine, 0), order_of(values, 1))
+
+
+@pytest.mark.parametrize("unit", [1e-14, 1e-300, 1e200])
+def test_the_order_does_not_depend_on_the_unit(unit):
+    values = np.random.default_rng(0).normal(size=(GRID, GRID))
+    np.testing.assert_array_equal(order_of(values * unit, 0), order_of(values, 0))
+    np.testing.assert_array_equal(order_of(np.zeros((GRID, GRID)), 3), random_order(3))

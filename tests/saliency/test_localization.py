@@ -65,8 +65,12 @@ def test_a_map_that_knows_nothing_gets_the_area_and_its_chance_iou():
     assert np.mean([iou(values, mask) for values in noise]) == pytest.approx(share / (2 - share), abs=0.005)
 
 
-def test_a_map_without_anything_positive_has_no_energy_and_an_empty_region_no_overlap():
-    assert energy(-np.ones((4, 4)), box((8, 8), 0, 0, 4, 4)) == 0
+@pytest.mark.parametrize("values", [np.zeros((4, 4)), -np.arange(16.0).reshape(4, 4)])
+def test_a_map_without_a_positive_cell_says_nothing_about_where_and_gets_the_area(values):
+    assert energy(values, box((8, 8), 1, 0, 3, 5)) == pytest.approx(15 / 64)
+
+
+def test_an_empty_region_has_no_overlap():
     assert iou(np.ones((4, 4)), np.zeros((8, 8), bool)) == 0
 
 

@@ -68,6 +68,20 @@ def test_equal_patches_carry_what_an_even_spread_and_chance_carry():
     assert every["share"] == pytest.approx(every["chance"])
 
 
+def test_the_figure_says_who_made_the_pairs_and_where_they_are_no_more_than_chance():
+    encoder, images = vk.Encoder("scenes"), vk.scenes("held-out")
+    found = vk.explain_pair(encoder, images[0], images[1], "contribution").matches()
+    shown, every = found.carried.loc["shown"], found.carried.loc["all"]
+    assert "Contribution (exact), scenes, trust: not measured" in found.headline
+    assert f"carry {shown['carried']:.3f} of the cosine" in found.headline
+    assert "Layer input:fc" in found.note
+    assert ("no more than shuffled" in found.headline) == (every["share"] <= every["high"])
+    a = np.full((3, 4), 0.25 / np.sqrt(3), np.float32)
+    assert "carry no more than shuffled patches do" in mutual_matches((a, a), panels((2, 2), (2, 2))).headline
+    a = np.eye(16, dtype=np.float32) / 4
+    assert "no more" not in mutual_matches((a, a), panels((4, 4), (4, 4))).headline
+
+
 def test_patches_of_zeros_match_nothing():
     a, b = random_patches(9, 9)
     a[:, 4] = b[:, 2] = 0
@@ -93,6 +107,12 @@ def test_a_cosine_that_is_not_above_zero_has_no_share():
 def test_a_number_of_matches_that_is_none_is_refused(n):
     with pytest.raises(InputError, match="expected a whole number of matches, 1 or more"):
         mutual_matches(random_patches(4, 4), panels((2, 2), (2, 2)), n)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.0, True, "0", None])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(InputError, match=r"seed is .*; expected a whole number, 0 or more"):
+        mutual_matches(random_patches(4, 4), panels((2, 2), (2, 2)), seed=seed)
 
 
 def test_a_planted_patch_matches_its_copy():

@@ -1,5 +1,7 @@
 """The questions and their answers: which method is taken and why, many at once and as they come, and what is said."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from drawn import photo, tiny_network, to_tensor_32
 
 import vizkit as vk
-from vizkit.errors import InputError, MethodNotApplicableError
+from vizkit.errors import ImageReadError, InputError, MethodNotApplicableError
 from vizkit.saliency import badges
 from vizkit.saliency.methods import METHODS, Occlusion
 from vizkit.saliency.questions import explain_many, explaining
@@ -255,6 +257,16 @@ def test_gradcam_for_a_class_looks_at_the_last_feature_map_whatever_the_encoders
     assert vk.explain_pair(late, photo(6), photo(7), "occlusion").layer == "input:6"
 
 
+def test_gradcam_takes_the_center_off_the_number_and_not_off_the_map_and_says_so():
+    encoder = vk.Encoder(tiny_network(), preprocess=to_tensor_32)
+    z, other, mean = (encoder.embed_image(photo(i)).astype(float) for i in range(3))
+    why = vk.explain_pair(encoder, photo(0), photo(1), "gradcam", center=mean)
+    u = (other - mean) / np.linalg.norm(other - mean)
+    assert why.map_a.sum() == pytest.approx(z @ u / np.linalg.norm(z - mean), rel=1e-4)
+    assert abs(why.map_a.sum() - why.similarity) > 0.05
+    assert "not taken off the map" in METHODS["gradcam"].says
+
+
 def test_gradcam_looks_before_a_container_whose_input_is_the_vector():
     module = torch.nn.Sequential(tiny_network()[:4], torch.nn.Sequential(torch.nn.Conv2d(16, 4, 3)))
     encoder = vk.Encoder(module, layer="input:1", preprocess=to_tensor_32)
@@ -313,6 +325,84 @@ def test_what_cannot_be_explained_says_so(encoder, scenes):
         vk.explain_pair(encoder, a, b, lambda f, x: np.zeros(4))
     with pytest.raises(InputError, match="vector is zero"):
         vk.explain_pair(encoder, a, b, center=encoder.embed_image(a))
+
+
+@pytest.mark.parametrize("asked", [explain_many, explaining])
+def test_others_are_several_images_and_may_come_as_a_generator(asked, counted):
+    encoder, _ = counted
+    for one in ("photo.jpg", Path("photo.jpg"), photo(1), np.asarray(photo(1)), np.asarray(photo(1))[..., 0], None, 3):
+        with pytest.raises(InputError, match=r"others must be several images, .* put one image in a list"):
+            asked(encoder, photo(0), one)
+    with pytest.raises(InputError, match=r"others must be several images, .* not Seen"):
+        asked(encoder, photo(0), see(encoder, [photo(1)])[0])
+    found = list(asked(encoder, photo(0), (photo(i) for i in (1, 2)), "gradcam"))
+    assert [why.similarity for why in found] == [
+        why.similarity for why in asked(encoder, photo(0), [photo(1), photo(2)])
+    ]
+    assert len(list(asked(encoder, photo(0), np.stack([np.asarray(photo(i)) for i in (1, 2, 3)]), "gradcam"))) == 3
+
+
+def test_a_slice_of_many_draws_itself_too(counted):
+    encoder, _ = counted
+    many = explain_many(encoder, photo(0), [photo(1), photo(2), photo(3)])
+    part = many[1:]
+    assert [why.row for why in part] == [1, 2]
+    assert "to 2 images" in part.figure().layout.title.text
+    assert many[0] is many[:1][0]
+
+
+def test_a_callable_may_return_a_tensor_that_wants_a_gradient(encoder, scenes):
+    x = []
+
+    def weighed(similarity, image):
+        x.append(image.requires_grad_())
+        return (torch.autograd.grad(similarity(image).sum(), image, create_graph=True)[0] * image)[0].sum(0).bfloat16()
+
+    why = vk.explain_pair(encoder, scenes[0], scenes[1], weighed)
+    assert why.map_a.shape == (64, 64)
+    assert why.map_a.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((0, 4)), r"shape \(0, 4\)"), ("no map", "str"), ([[1], [1, 2]], "list"), (None, r"shape \(\)"),
+        (np.array([[1, np.nan, np.inf]]), "2 of 3 that are NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_is_refused_with_what_came(encoder, scenes, given, said):
+    with pytest.raises(InputError, match=rf"must return finite values \(h, w\); it gave {said}\."):
+        vk.explain_pair(encoder, scenes[0], scenes[1], lambda f, x: given)
+
+
+def test_titles_and_ids_that_are_given_for_names_and_images_are_told_what_to_give(encoder, scenes):
+    for title, name in (("Grad-CAM", "gradcam"), ("Grad-CAM, norm held", "gradcam"), ("DeepLift", "deeplift")):
+        with pytest.raises(InputError, match=rf"No method '{title}': .* Closest: '{name}'\."):
+            vk.explain_pair(encoder, scenes[0], scenes[1], title)
+    with pytest.raises(ImageReadError, match=r"'held-out/0005' .* give images\[images.row\(id\)\]"):
+        explain_many(encoder, scenes[0], ["held-out/0005"])
+
+
+def test_a_class_score_has_no_norm_to_hold_and_the_default_is_not_the_callers(encoder, scenes):
+    why = vk.explain(encoder, scenes[0], target=3)
+    assert (why.title, why.reason) == ("Grad-CAM", "the default for one image")
+    why = vk.explain(encoder, scenes[0], target=encoder.embed_image(scenes[1]), method="gradcam")
+    assert (why.title, why.reason) == ("Grad-CAM, norm held", "chosen by the caller")
+
+
+def test_what_was_seen_before_the_weights_changed_is_refused():
+    module = tiny_network()
+    encoder = vk.Encoder(module, preprocess=to_tensor_32)
+    seen = see(encoder, [photo(0), photo(1)])
+    vk.explain_pair(encoder, *seen)
+    # The second leaves no mark but the values, the third none in a sum.
+    for change in (lambda w: w.mul_(1.5), lambda w: w.data.mul_(1.5), lambda w: w[0, 0, 0, 0].add_(1e-12)):
+        with torch.no_grad():
+            change(module[0].weight)
+        with pytest.raises(InputError, match=r"weights have changed since .* see it again"):
+            vk.explain_pair(encoder, *seen)
+        seen = see(encoder, [photo(0), photo(1)])
+        assert vk.explain_pair(encoder, *seen).similarity == vk.explain_pair(encoder, photo(0), photo(1)).similarity
 
 
 def test_rounding_below_zero_is_no_sign(encoder, scenes):

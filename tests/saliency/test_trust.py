@@ -1,20 +1,25 @@
 """The trust badge: its rule on figures made by hand, its intervals against SciPy, and the cases that must be red."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn import photo, tiny_network, to_tensor_32
 from safetensors.torch import save_file
 from scipy.stats import ttest_1samp
 from torchvision.transforms._presets import ImageClassification
 
 import vizkit as vk
 from vizkit.errors import InputError, MethodNotApplicableError
-from vizkit.saliency import badges
+from vizkit.saliency import badges, judging
 from vizkit.saliency import trust as trust_module
+from vizkit.saliency.judging import FIGURES, interval, summary, verdict
 from vizkit.saliency.localization import center_prior
 from vizkit.saliency.methods import IntegratedGradients
-from vizkit.saliency.trust import FIGURES, interval, summary, trust, verdict
+from vizkit.saliency.trust import trust
+from vizkit.store import default_cache
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,11 +94,29 @@ def test_the_rule_follows_its_thresholds(changes, color, words):
     assert pd.Series([reason]).str.contains(words).all(), reason
 
 
+@pytest.mark.parametrize(
+    ("name", "color"),
+    [
+        ("energy__area_share__low", "red"),
+        ("energy__random_weights__low", "red"),
+        ("energy__random_weights__gain", "red"),
+        ("energy__area_share__value_low", "amber"),
+        ("energy__center_prior__low", "amber"),
+        ("IoU__random_weights__low", "amber"),
+        ("deletion__random_order__low", "amber"),
+        ("insertion__random_order__low", "amber"),
+        ("rank_correlation__the_same_map__value_high", "amber"),
+    ],
+)
+def test_what_is_not_a_number_passes_no_test(name, color):
+    assert verdict(frame_with(**{name: float("nan")}))[0] == color
+
+
 def test_the_rule_stands_in_the_docstring():
     text = " ".join(str(trust.__doc__).split())
     for words in ("at least 1.5 times the area share", "at least 0.1 above random", "under 0.05", "at 0.5"):
         assert words in text
-    rule = (trust_module.LIFT, trust_module.ABOVE_RANDOM, trust_module.HARDLY, trust_module.FOLLOWS)
+    rule = (judging.LIFT, judging.ABOVE_RANDOM, judging.HARDLY, judging.FOLLOWS)
     assert rule == (1.5, 0.1, 0.05, 0.5)
 
 
@@ -161,6 +184,7 @@ def test_one_method_is_green_on_the_embedded_default_and_what_was_measured_is_ke
         quick(encoder, scenes, "contribution", seed=0)
     assert badges.badge_of(encoder, "contribution") is None
 
+    trust_module._LAST.clear()  # a new process has the disk alone
     stopper.most, stopper.passes = None, 0
     found = quick(encoder, scenes, "contribution", seed=0)
     rest = stopper.passes
@@ -176,11 +200,11 @@ def test_one_method_is_green_on_the_embedded_default_and_what_was_measured_is_ke
     pd.testing.assert_frame_equal(again.frame, found.frame)
     assert badges.badge_of(encoder, "contribution") is again
 
-    # Every pair costs the same passes, so an interrupted run that started anew would have cost them all again.
+    # Every pair costs the same passes, and the first was done.
     stopper.passes = 0
     trust_module._LAST[0][1].measure(0, "contribution")
     one = stopper.passes
-    assert rest < 12 * one
+    assert rest <= 11 * one
     stopper.handle.remove()
 
 
@@ -209,6 +233,83 @@ def test_the_centered_cosine_has_a_badge_of_its_own(encoder, scenes):
     assert found.verdict == "green"
     assert badges.badge_of(encoder, "contribution", mean.astype(float)) is found
     assert found.gain("energy", "random weights")[0] > raw.gain("energy", "random weights")[0]
+
+
+@pytest.fixture(scope="module")
+def few():
+    return vk.ImageSet.from_frame(pd.DataFrame({"path": [photo(i) for i in range(3)]}))
+
+
+def tiny(seed=0):
+    return vk.Encoder(tiny_network(seed), preprocess=to_tensor_32)
+
+
+def test_a_pair_is_on_disk_before_the_next_one_is_measured(few, monkeypatch):
+    """A process that is killed runs nothing more: what counts is what lies there while it still runs."""
+    kept, measure = [], trust_module._Case.measure
+
+    def watched(case, k, method):
+        files = (default_cache().parent / "trust").glob("*.json")
+        stored = [json.loads(file.read_text())["pairs"] for file in files]
+        kept.append(sum(key in pairs for pairs in stored for key in case.keys))
+        return measure(case, k, method)
+
+    monkeypatch.setattr(trust_module._Case, "measure", watched)
+    quick(tiny(), few, "gradcam", seed=77)
+    assert kept == list(range(12))
+
+
+def test_an_encoder_trained_since_does_not_answer_for_another_of_the_same_weights(few):
+    first, second = tiny(1), tiny(1)
+    before = quick(first, few, "gradcam")
+    with torch.no_grad():
+        first.module[0].weight.normal_()
+    found = quick(second, few, "gradcam")
+    pd.testing.assert_frame_equal(found.frame, before.frame)
+    assert found.provenance["fingerprint"] == second.fingerprint
+    assert badges.badge_of(second, "gradcam") is found
+    assert badges.badge_of(first, "gradcam") is None
+
+
+def test_few_images_are_named_and_many_are_not(few, encoder, scenes):
+    found = quick(tiny(), few, "gradcam")
+    assert found.provenance["distinct"] == 3
+    assert found.reason.endswith(" (12 pairs from 3 images: the intervals hold for these alone)")
+    many = quick(encoder, scenes, "contribution")
+    assert 30 <= many.provenance["distinct"] <= 36
+    assert "alone" not in many.reason
+
+
+class Edges(torch.nn.Module):
+    """Sees edges only: the vector of a plain image is zero."""
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+        self.conv = torch.nn.Conv2d(3, 8, 3, bias=False)
+        self.conv.weight.data = weight - weight.mean((2, 3), keepdim=True)
+
+    def forward(self, x):
+        return (self.conv(x) - 0.01).relu().mean((2, 3))
+
+
+def test_a_figure_that_is_not_finite_gives_no_badge(few):
+    blind = vk.Encoder(Edges(), preprocess=to_tensor_32)
+    with pytest.raises(MethodNotApplicableError, match=r"cannot be judged on Edges: deletion.* is not finite"):
+        quick(blind, few, "gradcam")
+    assert badges.badge_of(blind, "gradcam") is None
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.0, None])
+def test_what_is_no_seed_is_refused(few, seed):
+    with pytest.raises(InputError, match="expected a whole number, 0 or more"):
+        quick(tiny(), few, "gradcam", seed=seed)
+
+
+@pytest.mark.parametrize("images", ["folder", [photo(0)], None])
+def test_what_is_no_set_of_images_is_refused(images):
+    with pytest.raises(InputError, match=f"must be a vizkit ImageSet, not {type(images).__name__}: make one"):
+        quick(tiny(), images, "gradcam")
 
 
 def test_what_is_no_encoder_or_no_method_is_refused(encoder, scenes):

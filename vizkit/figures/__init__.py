@@ -3,7 +3,7 @@
 from .evidence import evidence_figure, many_figure
 from .maps import layout_figure, maps_figure, placed_figure
 from .matching import matches_figure, matches_image
-from .panels import Panel, is_signed
+from .panels import Panel, is_signed, shown
 from .pictures import gallery_figure
 from .printed import evidence_image, many_image
 
@@ -20,4 +20,5 @@ __all__ = [
     "matches_figure",
     "matches_image",
     "placed_figure",
+    "shown",
 ]

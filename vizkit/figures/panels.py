@@ -118,10 +118,10 @@ def map_lines(panel: Panel, *, grid: bool) -> tuple[str, ...]:
     """Return what stands over a map: its sum check where it adds up, where it starts, and its grid on request."""
     lines = []
     if panel.residual is not None:
-        rest = f", rest {_number(panel.residual)}" if abs(panel.residual) >= _ROUNDING else ""
-        lines.append(f"sums to {_number(float(panel.map.sum(dtype=np.float64)))}{rest}")
+        rest = f", rest {shown(panel.residual)}" if abs(panel.residual) >= _ROUNDING else ""
+        lines.append(f"sums to {shown(float(panel.map.sum(dtype=np.float64)))}{rest}")
     if panel.baseline is not None:
-        lines.append(f"starts at {_number(panel.baseline)}")
+        lines.append(f"starts at {shown(panel.baseline)}")
     if grid:
         lines.append("grid {} × {}".format(*panel.map.shape))
     return tuple(lines)
@@ -159,5 +159,6 @@ def _name_lines(panel: Panel) -> tuple[str, ...]:
     return tuple(panel.name.split("\n"))
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
+    """Return a number as figures write it everywhere: three digits, and a minus sign that is no hyphen."""
     return f"{value:.3f}".replace("-", "−")

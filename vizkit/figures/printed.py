@@ -70,7 +70,11 @@ def new_page(width: float, height: float, headline: "Sequence[str]") -> "Figure"
 
 
 def words(page: "Figure", text: str, at: tuple[float, float], *, size: float = _POINTS, **options: Any) -> None:
-    """Write lines at (pixels from the left, pixels from the top). Strangers' texts are text: no formulas."""
+    """Write lines at (pixels from the left, pixels from the top). Strangers' texts are text: no formulas.
+
+    A file's name need not be UTF-8: what stands for its bytes then (surrogates) is written as question marks.
+    """
+    text = text.encode("utf-8", "replace").decode()
     width, height = (inches * _INCH for inches in page.get_size_inches())
     place: dict[str, Any] = {"ha": "left", "va": "top", "linespacing": LINE / (size / 72 * _INCH) / 1.17} | options
     page.text(at[0] / width, 1 - at[1] / height, text, size=size, color=_INK, parse_math=False, **place)

@@ -2,12 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ..encoders import Encoder
 from ..errors import InputError
@@ -227,6 +228,23 @@ def _remembering(encoder: Encoder) -> "Callable[[Tensor], Tensor]":
         return known[key]
 
     return vectors
+
+
+def several(others: Any) -> list[Any]:
+    """Return images as a list, whatever gives them one by one.
+
+    Raises
+    ------
+    InputError
+        It is one image, or nothing that can be gone through.
+    """
+    one = isinstance(others, (str, bytes, Path, Image.Image, Seen))
+    if one or (isinstance(others, np.ndarray) and others.ndim < 4) or not isinstance(others, Iterable):
+        raise InputError(
+            f"others must be several images, such as a list or a generator of them, not {type(others).__name__}: "
+            "put one image in a list, or use explain_pair."
+        )
+    return list(others)
 
 
 def check_encoder(encoder: Any) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,7 @@ import numpy as np
 from ..encoders import Encoder
 from ..store import default_cache
 from .evidence import method_name
-from .methods import METHODS, method_of
+from .methods import method_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 GREEN, AMBER, RED = "green", "amber", "red"
 _COLORS = {GREEN: "#1a7f37", AMBER: "#9a6700", RED: "#cf222e"}  # each at least 4.5 : 1 on white
-_KNOWN: "dict[tuple[str, Any, str], Trust]" = {}
+_KNOWN: "dict[tuple[str, str | tuple[int, ...], str], Trust]" = {}
 _FINGERPRINTS: "WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], tuple[Any, str]]]" = WeakKeyDictionary()
 
 
@@ -46,11 +47,13 @@ class Trust:
         One row a measure and baseline, columns:
         measure ("energy", "IoU", "deletion", "insertion", "rank correlation");
         against ("area share", "center prior", "random weights", "random order", "the same map");
-        value, with value_low and value_high (95% interval, bootstrap over pairs); baseline;
+        value, with value_low and value_high (95% interval, Student's t over pairs); baseline;
         gain, how much better the value is than the baseline, pair by pair (for deletion and rank correlation lower is
         better, so a gain above 0 is good everywhere), with low and high (95%); pairs, how many were measured.
     provenance
-        Encoder and its fingerprint, layer, center, method, seed, pairs, area, grid, versions, seconds.
+        encoder and its fingerprint, layer, center, method, seed; images, a hash of what was calibrated on; recipe, the
+        version of the measurement; vizkit, torch, captum; pairs, distinct (images that the pairs were made of), area,
+        seconds.
     """
 
     verdict: str
@@ -150,7 +153,8 @@ def fingerprint_of(encoder: Encoder) -> str:
     tensors = [*encoder.module.parameters(), *encoder.module.buffers()]
     sums = [t.detach().sum(dtype=torch.float32) for t in tensors if t.is_floating_point()]
     values = tuple(torch.stack([each.to(sums[0].device) for each in sums]).tolist()) if sums else ()
-    state = (*values, *((t.data_ptr(), t._version) for t in tensors))
+    # Tensors made in inference mode count no versions.
+    state = (*values, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors))
     # The preprocess is kept beside the answer, so that its id is not given to another.
     function = encoder.input.function
     key = (encoder.layer, encoder.pool, encoder.precision, id(function))
@@ -160,14 +164,17 @@ def fingerprint_of(encoder: Encoder) -> str:
     return known[key][1]
 
 
-def method_key(method: Any) -> Any:
-    """Return what tells methods apart: a name, a name with its parameters, or a callable itself.
+def method_key(method: Any) -> str | tuple[int, ...]:
+    """Return what tells methods apart: a name with its parameters, or which object a callable is.
 
-    Two functions of one name are two methods, so a callable's badge lives as long as the process.
+    Two functions of one name are two methods, whatever the name. A badge holds its callable, so that no other gets its
+    id. A bound method is made anew each time it is asked for, so its object and function count.
     """
+    if callable(method):
+        return tuple(map(id, (method.__self__, method.__func__) if isinstance(method, MethodType) else (method,)))
     chosen = method_of(method)
     settings = ", ".join(f"{name}={value}" for name, value in chosen.settings.items())
-    return method if chosen.name not in METHODS else f"{chosen.name}({settings})"
+    return f"{chosen.name}({settings})"
 
 
 class Records:
@@ -185,10 +192,7 @@ class Records:
             return
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         self._file = default_cache().parent / "trust" / f"{name}.json"
-        with suppress(OSError, ValueError):
-            stored = json.loads(self._file.read_text(encoding="utf-8"))
-            if isinstance(stored, dict) and stored.get("facts") == facts and isinstance(stored.get("pairs"), dict):
-                self._found = stored["pairs"]
+        self._found = self._stored(self._file)
 
     def get(self, key: str, names: Set[str]) -> dict[str, float] | None:
         """Return the figures of one pair, if these are all there and finite."""
@@ -201,15 +205,32 @@ class Records:
         self._found[key] = figures
 
     def save(self) -> None:
-        """Write all of it, whole or not at all; a folder that cannot be written to costs the cache, not the answer."""
+        """Write all of it, whole or not at all; a folder that cannot be written to costs the cache, not the answer.
+
+        What another process has written since is kept.
+        """
         if self._file is None:
             return
+        self._found = self._stored(self._file) | self._found
         text = json.dumps({"facts": self._facts, "pairs": self._found}, indent=1)
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False, encoding="utf-8") as file:
-                file.write(text)
-            Path(file.name).replace(self._file)
+                try:
+                    file.write(text)
+                    file.close()
+                    Path(file.name).replace(self._file)
+                finally:  # gone already where all went well
+                    Path(file.name).unlink(missing_ok=True)
+
+    def _stored(self, file: Path) -> dict[str, Any]:
+        """Return the pairs of a file of the same facts."""
+        with suppress(OSError, ValueError, RecursionError):
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            pairs = stored.get("pairs") if isinstance(stored, dict) and stored.get("facts") == self._facts else None
+            if isinstance(pairs, dict):
+                return pairs
+        return {}
 
 
 def digest(*parts: Any) -> str:

@@ -39,8 +39,9 @@ def order_of(values: "NDArray[Any]", seed: int) -> "NDArray[np.int64]":
         Of the order among equals: a map of one value gives the random order itself.
     """
     cells = resampled(values, (GRID, GRID)).ravel()
+    cells = np.round(cells / (np.abs(cells).max() or 1), 12)  # equal but for rounding, whatever the unit
     shuffled = random_order(seed)
-    return shuffled[np.argsort(-np.round(cells[shuffled], 12), kind="stable")]
+    return shuffled[np.argsort(-cells[shuffled], kind="stable")]
 
 
 def random_order(seed: int) -> "NDArray[np.int64]":

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 from ..errors import InputError, MethodNotApplicableError
-from ..figures import Panel, evidence_figure, evidence_image, is_signed, many_figure, many_image
+from ..figures import Panel, evidence_figure, evidence_image, is_signed, many_figure, many_image, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .matches import Matches
 
 NOT_MEASURED = "not measured"
+_EQUAL = 1e-6  # a difference of cosines that rounding makes
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -83,7 +84,7 @@ class Evidence:
     @property
     def headline(self) -> str:
         """The figure's title: value, target, method, whether that was measured, and the network."""
-        return f"{self.kind} {self.value:.3f} ({self.target}) by {self.title}, {self.encoder}, trust: {self.trust}"
+        return f"{self.kind} {shown(self.value)} ({self.target}) by {self.title}, {self.encoder}, trust: {self.trust}"
 
     @property
     def note(self) -> str:
@@ -241,7 +242,8 @@ class PairEvidence(Evidence):
                 f"{self.title} gives no pairs of patches, only a map on each image. Use method='contribution', where "
                 "the vector is the mean of a feature map."
             )
-        return mutual_matches(self.patches, self.panels, n, seed=seed)
+        made = f"{self.title}, {self.encoder}, trust: {self.trust}"
+        return mutual_matches(self.patches, self.panels, n, kind=self.kind, made=made, note=self.note, seed=seed)
 
 
 class ContrastEvidence(Evidence):
@@ -250,6 +252,13 @@ class ContrastEvidence(Evidence):
     In every panel what is positive speaks for `near` and what is negative for `far`: the map on the query is of the
     difference of the two cosines, the map on near of its own cosine, the map on far of minus its own.
     """
+
+    @property
+    def note(self) -> str:
+        """What stands below the figure: what the colors speak for, and what stands below every other."""
+        sides = "Red speaks for near, blue for far" if self.signed else "Every map speaks for near"
+        equal = " Near and far are equally near." if abs(self.value) < _EQUAL else ""
+        return f"{sides}; the map on far is of minus its cosine.{equal} {super().note}"
 
     @property
     def map_query(self) -> "NDArray[np.float32]":
@@ -278,6 +287,14 @@ class PairEvidences(list[PairEvidence]):
     def __init__(self, pairs: Iterable[PairEvidence] = ()) -> None:
         super().__init__(pairs)
 
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> PairEvidence: ...
+    @overload
+    def __getitem__(self, at: slice) -> "PairEvidences": ...
+    def __getitem__(self, at: SupportsIndex | slice) -> "PairEvidence | PairEvidences":
+        """Return one pair, or some of them, which draw themselves as all do."""
+        return PairEvidences(super().__getitem__(at)) if isinstance(at, slice) else super().__getitem__(at)
+
     def figure(self, *, grid: bool = False) -> "go.Figure":
         """Return a plotly figure of the query and all others, every map on one scale; `grid` draws the cells.
 
@@ -303,7 +320,7 @@ class PairEvidences(list[PairEvidence]):
     def _drawn(self) -> list[tuple[Panel, Panel]]:
         if not self:
             raise InputError("There is nothing to draw: the query was compared with no other image.")
-        named = [replace(e.panels[1], name=f"{e.panels[1].name}\n{e.value:.3f}") for e in self]
+        named = [replace(e.panels[1], name=f"{e.panels[1].name}\n{shown(e.value)}") for e in self]
         return [(e.panels[0], other) for e, other in zip(self, named, strict=True)]
 
     def _headline(self) -> str:

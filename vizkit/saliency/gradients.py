@@ -39,8 +39,9 @@ class IntegratedGradients:
     steps: int = 50
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 2:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, (int, np.integer)) or self.steps < 2:
             raise InputError(f"steps must be a whole number of 2 or more, not {self.steps!r}.")
+        object.__setattr__(self, "steps", int(self.steps))
 
     def images(self, _: int, __: int) -> int:
         """Return how many images go through the network, all in all, for one of h x w pixels."""
@@ -51,7 +52,8 @@ def gradcam(encoder: Encoder, target: Target, value: "Callable[[Tensor], Tensor]
     """Weigh the last feature map by its mean gradient.
 
     Selvaraju et al. 2017 (eq. 1 and 2) by Captum's LayerGradCam, without the final ReLU, so that evidence against
-    stays visible.
+    stays visible. The feature map is weighed as it is: a center m is taken off the vector and not off the map, which,
+    where the vector z is the map's mean, sums to <z, u> / |z - m| and not to the centered cosine <z - m, u> / |z - m|.
     """
     from captum.attr import LayerGradCam
 

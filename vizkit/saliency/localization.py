@@ -20,7 +20,8 @@ def energy(values: "NDArray[Any]", mask: "NDArray[np.bool_]") -> float:
     """Return the share of the positive part of a map that lies inside a region.
 
     The energy-based pointing game of Wang et al. 2020 ("Score-CAM", section 4.3), with cells counted by the part of
-    them that the region covers. A map without any position preferred gets the region's share of the area.
+    them that the region covers. A map without any position preferred gets the region's share of the area, and so does
+    one without a positive cell: it says nothing about where. So it is for a method and for its baselines alike.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def energy(values: "NDArray[Any]", mask: "NDArray[np.bool_]") -> float:
     Returns
     -------
     float
-        In [0, 1]; 0 for a map that is nowhere positive.
+        In [0, 1].
 
     Raises
     ------
@@ -42,7 +43,7 @@ def energy(values: "NDArray[Any]", mask: "NDArray[np.bool_]") -> float:
     values, covered = _checked(values, mask)
     positive = np.maximum(values, 0)
     total = positive.sum()
-    return float((positive * covered).sum() / total) if total > 0 else 0.0
+    return float((positive * covered).sum() / total if total > 0 else covered.mean())
 
 
 def iou(values: "NDArray[Any]", mask: "NDArray[np.bool_]") -> float:

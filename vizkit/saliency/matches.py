@@ -8,6 +8,8 @@ import pandas as pd
 
 from ..errors import InputError
 from ..figures import Panel, matches_figure, matches_image
+from ..figures import shown as number
+from ..graph import require_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,23 +41,35 @@ class Matches:
         these shuffles span, low to high.
     similarity
         Cosine of the two images, the sum of the matrix.
+    kind
+        Which cosine, in words.
     panels
         The two images.
+    made
+        By which method and network, and whether that was measured; in words.
+    why
+        What stands below the pair's own figure.
     """
 
     frame: pd.DataFrame
     carried: pd.DataFrame
     similarity: float
+    kind: str
     panels: tuple[Panel, Panel]
+    made: str = ""
+    why: str = ""
 
     @property
     def headline(self) -> str:
         """The figure's title: what the matches that are shown carry, and what shuffled patches do."""
         shown, every = self.carried.loc["shown"], self.carried.loc["all"]
-        words = f"{shown['carried']:.3f} of the cosine {self.similarity:.3f}"
+        words = f"{number(shown['carried'])} of the {self.kind} {number(self.similarity)}"
         if np.isfinite(shown["share"]):
             words += f" ({shown['share']:.1%}; in shuffled patches {shown['chance']:.1%})"
-        return f"{shown['pairs']:.0f} of {every['pairs']:.0f} mutual best matches of patches carry {words}"
+        words = f"{shown['pairs']:.0f} of {every['pairs']:.0f} mutual best matches of patches carry {words}"
+        if every["share"] <= every["high"]:
+            words += "; all matches together carry no more than shuffled patches do"
+        return f"{words}; by {self.made}" if self.made else words
 
     @property
     def note(self) -> str:
@@ -65,7 +79,7 @@ class Matches:
         if np.isfinite(every["share"]):
             words += f" All such pairs carry {every['share']:.1%} of the cosine (shuffled {every['chance']:.1%}, "
             words += f"{every['low']:.1%} to {every['high']:.1%}; spread evenly {every['even']:.1%})."
-        return words
+        return f"{words} {self.why}".strip()
 
     def figure(self, *, grid: bool = False) -> "go.Figure":
         """Return both images as a plotly figure, matching patches joined; `grid` draws the cells."""
@@ -95,7 +109,14 @@ class Matches:
 
 
 def mutual_matches(
-    patches: "tuple[Patches, Patches]", panels: "Sequence[Panel]", n: int = 5, *, seed: int = 0
+    patches: "tuple[Patches, Patches]",
+    panels: "Sequence[Panel]",
+    n: int = 5,
+    *,
+    kind: str = "cosine",
+    made: str = "",
+    note: str = "",
+    seed: int = 0,
 ) -> Matches:
     """Find the patches of two images that are each other's best match, and what share of the cosine they carry.
 
@@ -115,18 +136,23 @@ def mutual_matches(
         Of a and of b: what was seen, and maps of the shapes (h, w) and (h', w').
     n
         Matches to show at most, 1 or more.
+    kind
+        Which cosine it is, in words.
+    made, note
+        For the title and for what stands below: the method, network and trust; the layer and the reason.
     seed
         Of the shuffles.
 
     Raises
     ------
     InputError
-        n is no whole number from 1.
+        n is no whole number from 1, or seed none from 0.
     """
     from tqdm.auto import tqdm
 
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n is {n!r}; expected a whole number of matches, 1 or more.")
+    require_seed(seed)
     a, b = panels
     of_a, of_b, similarity, carried = _mutual(*patches)
     rng = np.random.default_rng(seed)
@@ -147,7 +173,7 @@ def mutual_matches(
         "shown": _carried(carried, shuffled, n, total, pairs),
         "all": _carried(carried, shuffled, None, total, pairs),
     }
-    return Matches(frame.head(n), pd.DataFrame(rows).T, total, (a, b))
+    return Matches(frame.head(n), pd.DataFrame(rows).T, total, kind, (a, b), made, note)
 
 
 def _mutual(a: "Patches", b: "Patches") -> "tuple[NDArray[Any], ...]":

@@ -1,9 +1,9 @@
 """The methods by name: what each says, in which unit, and how a map on one image comes about.
 
-A method is given by its name ("occlusion"), by a small frozen dataclass where it has parameters
-(`Occlusion(window=4)`, `MultiscaleOcclusion(windows=(1, 3))`, `IntegratedGradients(steps=9)`),
-or as a callable; `method_of` turns any of them into a `Method`. Contribution is vizkit's own; every other
-method is Captum's, given the right function to explain.
+A method is given by its name ("occlusion"), by a small frozen dataclass where it has parameters (`Occlusion(window=4)`,
+`MultiscaleOcclusion(windows=(1, 3))`, `IntegratedGradients(steps=9)`), or as a callable; `method_of` turns any of them
+into a `Method`. Contribution and occlusion are vizkit's own; every other method is Captum's, given the right function
+to explain.
 """
 
 from collections.abc import Callable
@@ -79,8 +79,8 @@ class Method:
     @property
     def words(self) -> str:
         """The title, and the parameters where they are not the usual ones."""
-        if self.name not in METHODS or self.parameters == METHODS[self.name].parameters:
-            return self.title
+        if self.parameters is None or self.parameters == METHODS[self.name].parameters:
+            return self.title  # the first of any callable, whatever its name
         usual = METHODS[self.name].settings
         return f"{self.title}, {', '.join(f'{k} {v}' for k, v in self.settings.items() if v != usual[k])}"
 
@@ -117,7 +117,8 @@ METHODS: dict[str, Method] = {
         Method(
             "gradcam",
             "Grad-CAM, norm held",
-            "Where the number is made up, to first order, at the last feature map; the length of the vector is held.",
+            "Where the number is made up, to first order, at the last feature map; the length of the vector is held, "
+            "and a center is not taken off the map.",
             lambda encoder, target, x, _: gradcam(encoder, target, target.held, x),
             per="{unit}, to first order",
             at_map=True,
@@ -183,7 +184,11 @@ def method_of(given: Given) -> Method:
         return Method(
             name, name, "As the caller's own function says.", _by_caller(given, name), per="as the method gives it"
         )
-    near = closest(given, METHODS) if isinstance(given, str) else ""
+    near = ""
+    if isinstance(given, str):  # names, and what figures call them
+        titles = {_plain(m.title): m.name for m in METHODS.values()} | {"gradcam": "gradcam"}
+        name = titles.get(_plain(given))
+        near = f" Closest: {name!r}." if name else closest(given.lower(), METHODS)
     raise InputError(
         f"No method {given!r}: choose one of {', '.join(map(repr, METHODS))}, give parameters as Occlusion(...), "
         f"MultiscaleOcclusion(...) or IntegratedGradients(...), or pass a callable.{near}"
@@ -257,11 +262,27 @@ def residual(found: Map, value: float) -> float | None:
     return value - (found.baseline or 0.0) - float(found.values.sum(dtype=np.float64)) if found.adds_up else None
 
 
+def _plain(words: str) -> str:
+    return "".join(c for c in words.lower() if c.isalnum())
+
+
 def _by_caller(function: Callable[..., Any], name: str) -> Callable[..., Map]:
     def run(_: Encoder, target: Target, x: "Tensor", __: None) -> Map:
-        values = np.asarray(function(target.value, x.clone()), np.float32)
-        if values.ndim != 2 or not np.isfinite(values).all():
-            raise InputError(f"The method {name!r} must return finite values (h, w); it gave shape {values.shape}.")
+        import torch
+
+        given = function(target.value, x.clone())
+        if isinstance(given, torch.Tensor):
+            given = given.detach().cpu().float()
+        try:
+            values, wrong = np.asarray(given, np.float32), ""
+        except (TypeError, ValueError):
+            values, wrong = np.empty((0, 0), np.float32), type(given).__name__
+        if values.ndim != 2 or not values.size:
+            wrong = wrong or f"shape {values.shape}"
+        elif not np.isfinite(values).all():
+            wrong = f"{int((~np.isfinite(values)).sum())} of {values.size} that are NaN or infinite"
+        if wrong:
+            raise InputError(f"The method {name!r} must return finite values (h, w); it gave {wrong}.")
         return Map(values)
 
     return run

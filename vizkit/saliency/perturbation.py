@@ -22,7 +22,7 @@ class Occlusion:
     window
         Side of the window that is painted over, in cells, 1 to `grid`.
     grid
-        Cells a side; windows move by one cell.
+        Cells a side, at most; windows move by one cell.
 
     Raises
     ------
@@ -35,15 +35,15 @@ class Occlusion:
     grid: int = 8
 
     def __post_init__(self) -> None:
-        _check_whole("grid", self.grid, 2, 64)
-        _check_whole("window", self.window, 1, self.grid)
+        object.__setattr__(self, "grid", _whole("grid", self.grid, 2, 64))
+        object.__setattr__(self, "window", _whole("window", self.window, 1, self.grid))
 
     def images(self, h: int, w: int) -> int:
         """Return how many images go through the network, all in all, for one of h x w pixels."""
         windows = 1
         for side in (h, w):
-            step = -(-side // self.grid)
-            windows *= -(-max(side - self.window * step, 0) // step) + 1
+            cells = min(self.grid, side)
+            windows *= cells - min(self.window, cells) + 1
         return windows + 1
 
 
@@ -54,7 +54,7 @@ class MultiscaleOcclusion:
     Attributes
     ----------
     windows
-        Sides of the windows, in cells, each from 1 to `grid`; two or more.
+        Sides of the windows, in cells, each from 1 to `grid` and given once; two or more, in any order.
     grid
         Cells a side; windows move by one cell.
 
@@ -69,9 +69,14 @@ class MultiscaleOcclusion:
     grid: int = 8
 
     def __post_init__(self) -> None:
-        if not isinstance(self.windows, tuple) or len(set(self.windows)) < 2:
-            raise InputError(f"windows must be a tuple of two or more sizes, not {self.windows!r}; or use Occlusion.")
-        self.scales()
+        sizes = [s.window for s in self.scales()] if isinstance(self.windows, tuple) else []
+        if len(sizes) < 2 or len(set(sizes)) < len(sizes):
+            raise InputError(
+                f"windows must be a tuple of two or more sizes, each once, not {self.windows!r}; or use Occlusion."
+            )
+        # The order says nothing, so one method has one form.
+        object.__setattr__(self, "windows", tuple(sorted(sizes)))
+        object.__setattr__(self, "grid", int(self.grid))
 
     def scales(self) -> list[Occlusion]:
         """Return the occlusions it is made of."""
@@ -85,26 +90,34 @@ class MultiscaleOcclusion:
 def occlusion(target: Target, x: "Tensor", form: Occlusion) -> Map:
     """Return how much the number drops when windows are painted in the mean color, averaged over those on a cell.
 
-    Zeiler and Fergus 2014 (section 4.2), by Captum's Occlusion: one value a cell. Images smaller than the grid have a
-    pixel a cell.
+    Zeiler and Fergus 2014 (section 4.2), one value a cell. Captum's Occlusion moves windows by a whole number of
+    pixels, so that its cells are uneven where the side is no multiple of the grid; here borders are rounded to pixels.
     """
     import torch
-    from captum.attr import Occlusion as CaptumOcclusion
 
-    h, w = x.shape[2:]
-    step_h, step_w = -(-h // form.grid), -(-w // form.grid)
+    rows, columns = (_borders(side, form.grid) for side in x.shape[2:])
+    height, width = (min(form.window, len(borders) - 1) for borders in (rows, columns))
+    windows = list(np.ndindex(len(rows) - height, len(columns) - width))
+    plain, drops = plain_image(x), []
     with torch.no_grad():
-        found = CaptumOcclusion(target.value).attribute(
-            x,
-            sliding_window_shapes=(x.shape[1], min(form.window * step_h, h), min(form.window * step_w, w)),
-            strides=(x.shape[1], step_h, step_w),
-            baselines=plain_image(x),
-            perturbations_per_eval=FORWARD,
-        )
-    # Windows cover whole cells, so the map is constant on each: one value a cell is all there is.
-    rows = np.minimum(np.arange(0, h, step_h) + step_h // 2, h - 1)
-    columns = np.minimum(np.arange(0, w, step_w) + step_w // 2, w - 1)
-    return Map(found.cpu().float().numpy()[0, 0][np.ix_(rows, columns)])
+        whole = target.value(x).double()
+        for start in range(0, len(windows), FORWARD):
+            some = windows[start : start + FORWARD]
+            batch = x.repeat(len(some), 1, 1, 1)
+            for image, (i, j) in zip(batch, some, strict=True):
+                here = (slice(None), slice(rows[i], rows[i + height]), slice(columns[j], columns[j + width]))
+                image[here] = plain[0][here]
+            drops.append((whole - target.value(batch).double()).cpu().numpy())
+    total, covered = np.zeros((2, len(rows) - 1, len(columns) - 1))
+    for drop, (i, j) in zip(np.concatenate(drops), windows, strict=True):
+        total[i : i + height, j : j + width] += drop
+        covered[i : i + height, j : j + width] += 1
+    return Map((total / covered).astype(np.float32))
+
+
+def _borders(side: int, grid: int) -> list[int]:
+    """Return where cells begin and end, in pixels: even but for rounding, and none empty."""
+    return np.linspace(0, side, min(grid, side) + 1).round().astype(int).tolist()
 
 
 def multiscale_occlusion(target: Target, x: "Tensor", form: MultiscaleOcclusion) -> Map:
@@ -116,10 +129,12 @@ def multiscale_occlusion(target: Target, x: "Tensor", form: MultiscaleOcclusion)
     for the slope on 300 to 400 random masks (RISE, Petsiuk et al. 2018), which cost four times as much.
     """
     drops = np.stack([occlusion(target, x, scale).values for scale in form.scales()])
-    least = np.abs(drops).min(axis=0)
-    return Map(np.where((drops > 0).all(axis=0), least, np.where((drops < 0).all(axis=0), -least, 0)))
+    least = np.abs(drops).min(axis=0)  # NaN where one of them is: no number, and not no evidence
+    agreed = (drops > 0).all(axis=0) | (drops < 0).all(axis=0) | np.isnan(least)
+    return Map(np.where(agreed, np.sign(drops[0]) * least, 0).astype(np.float32))
 
 
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
+def _whole(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
         raise InputError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+    return int(value)

@@ -1,12 +1,12 @@
 """The questions: what one image's number rests on, why two images are alike, and why one is nearer than another."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..encoders import Encoder
 from ..errors import InputError
-from .answering import CHOSEN, Pairs, check_encoder, choose, kind_of, map_of, name_of, panel, trusted, words_of
+from .answering import CHOSEN, Pairs, check_encoder, choose, kind_of, map_of, name_of, panel, several, trusted, words_of
 from .evidence import NOT_MEASURED, ContrastEvidence, ImageEvidence, PairEvidence, PairEvidences
 from .methods import Given, layer_of, method_of
 from .spatial import see
@@ -36,7 +36,7 @@ def explain(
     image: "Picture",
     *,
     target: "int | NDArray[Any] | Tensor | Embeddings",
-    method: Given = "gradcam",
+    method: Given | None = None,
     center: "Center | None" = None,
 ) -> ImageEvidence:
     """Show what in one image a class score, or the similarity to a vector, rests on.
@@ -52,7 +52,7 @@ def explain(
         it is explained. Several vectors (m, d), or Embeddings, such as those of a cluster: then the cosine to their
         mean, the cluster's center.
     method
-        As for `explain_pair`, but "gradcam" by default; "contribution" and "sensitivity" explain cosines only. For a
+        As for `explain_pair`, but None is "gradcam"; "contribution" and "sensitivity" explain cosines only. For a
         class Grad-CAM reads the last feature map of the whole network, for a vector the last one up to the vector.
     center
         As for `explain_pair`, for a target that is a vector.
@@ -69,6 +69,8 @@ def explain(
         The method would be wrong on this network.
     """
     check_encoder(encoder)
+    why = CHOSEN if method is not None else "the default for one image"
+    method = "gradcam" if method is None else method
     method_of(method)  # raises for one that is not known, before anything runs
     start = time.perf_counter()
     mean = center_of(center, encoder)
@@ -79,13 +81,16 @@ def explain(
         if mean is not None:
             raise InputError(f"center= goes with a vector as target; target={index} is a class, whose score has none.")
         what, kind = class_target(encoder, x, index), "logit"
-        reason, trust = CHOSEN, NOT_MEASURED  # badges are measured on similarities
+        reason, trust = why, NOT_MEASURED  # badges are measured on similarities
     else:
         vector, name = aim(target, encoder)
         what, kind = vector_target(encoder, vector, mean, name=name), kind_of(mean)
-        reason, trust = trusted(encoder, method, mean, CHOSEN)
+        reason, trust = trusted(encoder, method, mean, why)
     found = map_of(encoder, what, seen, method, progress=True)
     value = number(what, x)
+    words = words_of(encoder, method, what.unit, mean)
+    if index is not None:
+        words["title"] = words["title"].replace(", norm held", "")  # a score has no norm
     return ImageEvidence(
         panels=(panel("", seen, found, value),),
         value=value,
@@ -94,7 +99,7 @@ def explain(
         layer=layer_of(method, what),
         reason=reason,
         trust=trust,
-        **words_of(encoder, method, what.unit, mean),
+        **words,
         seconds=time.perf_counter() - start,
     )
 
@@ -117,7 +122,7 @@ def explain_pair(
         al. 2021 draw the same sum). It adds up to the cosine and says where the cosine is made up, not what it depends
         on. Refused elsewhere.
         "occlusion": how much the true cosine drops when a window of 2 x 2 cells on an 8 x 8 grid is painted in the
-        image's mean color, averaged over the windows that cover a cell (Zeiler and Fergus 2014; Captum's Occlusion).
+        image's mean color, averaged over the windows that cover a cell (Zeiler and Fergus 2014).
         It says what the cosine depends on.
         "multiscale_occlusion": what windows of 2 x 2 and of 4 x 4 cells agree on: sharper, for one and a half times the
         passes.
@@ -125,8 +130,9 @@ def explain_pair(
         `IntegratedGradients(steps=...)` of vizkit.saliency.methods stand for these with other numbers.
         "gradcam": Captum's LayerGradCam (Selvaraju et al. 2017, eq. 1 and 2, without the final ReLU, so that evidence
         against stays visible) at the last feature map, with |z| held constant in the gradient; it equals contribution
-        only where the averaged map is a module's output. In DenseNet it is not: its last ReLU is a function, and
-        Grad-CAM reads before it.
+        only where the averaged map is a module's output and there is no center. In DenseNet it is not: its last ReLU is
+        a function, and Grad-CAM reads before it. A center is taken off the vector, not off the map: contribution splits
+        the centered cosine, Grad-CAM does not.
         "sensitivity": the same with the plain cosine, whose gradient along z is zero: its map adds up to 0 where
         the map is averaged, and says where a change would turn the vector, not what makes the similarity up.
         "integrated_gradients" (Sundararajan et al. 2017), "saliency" (Simonyan et al. 2014), "deeplift" (Shrikumar et
@@ -159,7 +165,7 @@ def explain_pair(
 def explain_many(
     encoder: Encoder,
     query: "Picture",
-    others: "Sequence[Picture]",
+    others: "Iterable[Picture]",
     method: Given | None = None,
     *,
     center: "Center | None" = None,
@@ -170,6 +176,7 @@ def explain_many(
     order; together they draw themselves on one scale. What takes long shows a bar; `explaining` gives each pair as it
     comes.
     """
+    others = several(others)
     names = ["query", *(name_of(image, row) for row, image in enumerate(others))]
     return PairEvidences(Pairs(encoder, query, others, method, center, names=names).last())
 
@@ -177,7 +184,7 @@ def explain_many(
 def explaining(
     encoder: Encoder,
     query: "Picture",
-    others: "Sequence[Picture]",
+    others: "Iterable[Picture]",
     method: Given | None = None,
     *,
     center: "Center | None" = None,
@@ -193,6 +200,7 @@ def explaining(
     PairEvidence
         Its `row` is the position among `others`.
     """
+    others = several(others)
     names = ["query", *(name_of(image, row) for row, image in enumerate(others))]
     # Not a generator itself: what is wrong is said at the call, not at the first pair.
     return Pairs(encoder, query, others, method, center, names=names).first_and_last()

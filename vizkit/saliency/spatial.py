@@ -10,7 +10,7 @@ import numpy as np
 
 from ..capture import Call, averaged_maps
 from ..encoders import Encoder
-from ..errors import InputError, MethodNotApplicableError
+from ..errors import ImageReadError, InputError, MethodNotApplicableError
 from ..images import as_image
 from ..layers import calls_before, last_map
 
@@ -43,6 +43,8 @@ class Seen:
         (d, h, w) float32, the feature map that the vector is the mean of; None where there is none.
     refusal
         Why there is none.
+    weights
+        What `weights_of` gave when it was seen: once it differs, the image must be seen again.
     """
 
     encoder: Encoder
@@ -50,6 +52,7 @@ class Seen:
     vector: "NDArray[np.float64]"
     maps: "NDArray[np.float32] | None"
     refusal: MethodNotApplicableError | None = None
+    weights: tuple[float, ...] = ()
 
     def split(self) -> "NDArray[np.float32]":
         """Return `maps`, or raise why there are none.
@@ -82,20 +85,25 @@ def see(encoder: Encoder, images: "Sequence[Picture]") -> list[Seen]:
     Raises
     ------
     InputError
-        An image cannot be used, or was seen by another encoder.
+        An image cannot be used, was seen by another encoder, or by this one before its weights changed.
     """
     import torch
 
     found: dict[int, Seen] = {}
+    weights = weights_of(encoder)
     for i, image in enumerate(images):
         if isinstance(image, Seen):
             if image.encoder is not encoder:
                 raise InputError(
                     f"An image was seen by {image.encoder!r}, and the question is about {encoder!r}: see it again."
                 )
+            if image.weights != weights:
+                raise InputError(
+                    f"An image was seen by {encoder!r}, whose weights have changed since then: see it again."
+                )
             found[i] = image
     new = [i for i in range(len(images)) if i not in found]
-    x = [encoder.preprocess(as_image(images[i])) for i in new]
+    x = [encoder.preprocess(_image(images[i])) for i in new]
     refusal = None
     for start in range(0, len(new), FORWARD):
         batch = torch.stack(x[start : start + FORWARD])
@@ -108,8 +116,31 @@ def see(encoder: Encoder, images: "Sequence[Picture]") -> list[Seen]:
         if refusal is not None:
             vectors = encoder.encode(batch).reshape(len(batch), -1)
         for j, i in enumerate(new[start : start + FORWARD]):
-            found[i] = Seen(encoder, batch[j], vectors[j].astype(np.float64), maps[j], refusal)
+            found[i] = Seen(encoder, batch[j], vectors[j].astype(np.float64), maps[j], refusal, weights)
     return [found[i] for i in range(len(images))]
+
+
+def weights_of(encoder: Encoder) -> tuple[float, ...]:
+    """Return the sums and version counts of an encoder's parameters and buffers: cheap, and no hash.
+
+    What is written through `.data` counts no version, and a small change may be lost in a sum.
+    """
+    import torch
+
+    tensors = [*encoder.module.parameters(), *encoder.module.buffers()]
+    sums = [t.detach().sum(dtype=torch.float32) for t in tensors if t.is_floating_point()]
+    values = torch.stack([each.to(sums[0].device) for each in sums]).tolist() if sums else []
+    return (*values, *(0 if t.is_inference() else t._version for t in tensors))
+
+
+def _image(given: "Picture") -> "Image.Image":
+    try:
+        return as_image(given)
+    except ImageReadError as error:
+        if isinstance(given, str) and "file is not there" in str(error):
+            hint = "If it is the id of an image in a set, give images[images.row(id)]."
+            raise ImageReadError(f"{error} {hint}") from None
+        raise
 
 
 def feature_maps(encoder: Encoder, batch: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -1,5 +1,6 @@
 """Trust: how far a method's maps can be believed on one network, measured on images whose evidence was planted."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,32 +10,30 @@ import numpy as np
 
 from .. import __version__
 from ..encoders import Encoder
-from ..errors import MethodNotApplicableError
+from ..errors import InputError, MethodNotApplicableError
 from ..fusion import side_by_side
+from ..graph import require_seed
 from ..images import ImageSet
 from ..shards import versions
 from .answering import CHOICES, check_encoder
-from .badges import AMBER, GREEN, RED, Records, Trust, center_key, digest, fingerprint_of, method_key, rank, remember
+from .badges import Records, Trust, center_key, digest, fingerprint_of, method_key, rank, remember
 from .deletion import curves, order_of, random_order
+from .judging import FIGURES, summary, verdict
 from .localization import center_prior, energy, iou
 from .methods import Given, attribute, method_of
 from .planted import Planted, planted_pairs
 from .targets import FORWARD, center_of, vector_target
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
-RECIPE = 1  # raised when a pair is measured otherwise, so that nothing from before is taken for it
+RECIPE = 2  # raised when a pair is measured otherwise, so that nothing from before is taken for it
 PAIRS, QUICK = 50, 12
+FEW = 30  # images; with fewer, pairs are so much alike that intervals say nothing of other images
 CALIBRATION = 64  # images that the means of random networks are over
 NETWORKS = 3  # with random weights, each for every third pair: one alone may be a lucky one
-
-LIFT = 1.5  # green: planted energy, as a multiple of the area share, at least
-ABOVE_RANDOM = 0.1  # green: planted energy above random weights, at least
-HARDLY = 0.05  # red: the same is less than this; green: its lower end is not. Random networks differ by 0.02 or so
-FOLLOWS = 0.5  # green: rank correlation with the maps of random weights, at most
 
 # These may run on a faster twin, which has no gradients.
 _FORWARD_ONLY = ("contribution", "occlusion", "multiscale_occlusion")
@@ -62,7 +61,8 @@ def trust(
     - the rank correlation (Spearman) of the maps with those of the random networks (Adebayo et al. 2018, section 3:
       the model parameter randomization test, all layers at once).
 
-    The rule looks at ends of 95% intervals of paired differences (Student's t over pairs), at nothing else.
+    The rule looks at ends of 95% intervals of paired differences (Student's t over pairs), at nothing else. Intervals
+    are over pairs: with fewer than 30 images the reason says that they hold for these alone.
 
     Red, if one of these holds:
 
@@ -102,18 +102,20 @@ def trust(
     Trust
         Also remembered: from now on `explain_pair` knows it in this process. What was measured is kept on disk, pair by
         pair, in the user's cache folder, by network, method, center, images, seed and versions: the same call again
-        takes seconds, an interrupted one goes on, a full one starts from a quick one. Callables are not kept.
+        takes seconds, one that was stopped (even killed) goes on after the last whole pair, a full one starts from a
+        quick one. Callables are not kept.
 
     Raises
     ------
     InputError
-        Unknown method, too few images, or a center of another network.
+        Unknown method, images that are no ImageSet or too few, a seed that is none, or a center of another network.
     MethodNotApplicableError
-        The method would be wrong on this network.
+        The method would be wrong on this network, or a figure is not finite.
     """
     check_encoder(encoder)
+    _check(images, method, seed)
     mean = None if center is None else center_of(center, encoder)
-    case = _case(encoder, images, QUICK if quick else PAIRS, mean, seed)
+    case = _case(encoder, images, QUICK if quick else PAIRS, mean, int(seed))
     found, refusal = [], None
     for each in CHOICES if method is None else (method,):
         try:
@@ -126,108 +128,6 @@ def trust(
     if not found and refusal is not None:
         raise refusal
     return max(found, key=rank)
-
-
-def verdict(frame: "pd.DataFrame") -> tuple[str, str]:
-    """Return "green", "amber" or "red", and why, from the frame of a Trust alone: the rule of `trust`.
-
-    Parameters
-    ----------
-    frame
-        As in `Trust.frame`.
-    """
-    rows = {(row["measure"], row["against"]): row for row in frame.to_dict("records")}
-    chance, prior, random = (rows["energy", name] for name in ("area share", "center prior", "random weights"))
-    deletion, insertion = rows["deletion", "random order"], rows["insertion", "random order"]
-    score = f"planted energy {chance['value']:.2f}"
-    span = "gain {gain:.2f}, 95% {low:.2f} to {high:.2f}".format
-    if chance["low"] <= 0:
-        return RED, f"{score} is not above the area share {chance['baseline']:.2f} ({span(**chance)})"
-    if random["low"] <= 0 or random["gain"] < HARDLY:
-        return RED, f"{score} is hardly above random weights, {random['baseline']:.2f} ({span(**random)})"
-    if deletion["low"] <= 0 and insertion["low"] <= 0:
-        return RED, f"hiding or showing what the map points at is no better than random order ({span(**deletion)})"
-    missing = []
-    if chance["value_low"] < LIFT * chance["baseline"]:
-        missing.append(f"{score} may be under {LIFT} times the area share {chance['baseline']:.2f}")
-    if prior["low"] <= 0:
-        missing.append(f"{score} is not above a map of the middle, {prior['baseline']:.2f} ({span(**prior)})")
-    if random["gain"] < ABOVE_RANDOM or random["low"] < HARDLY:
-        missing.append(f"{score} is not clearly {ABOVE_RANDOM} above random weights ({span(**random)})")
-    if rows["IoU", "random weights"]["low"] <= 0:
-        missing.append(f"the IoU is not above random weights ({span(**rows['IoU', 'random weights'])})")
-    for row in (deletion, insertion):
-        if row["low"] <= 0:
-            missing.append(f"{row['measure']} is not better than random order ({span(**row)})")
-    same = rows["rank correlation", "the same map"]
-    if same["value_high"] > FOLLOWS:
-        missing.append(f"maps of random weights are much the same (rank correlation {same['value']:.2f})")
-    if missing:
-        return AMBER, "; ".join(missing)
-    ratio = chance["value"] / chance["baseline"]
-    return GREEN, (
-        f"{score} is {ratio:.1f} times the area share and {random['gain']:.2f} above random weights "
-        f"(95% {random['low']:.2f} to {random['high']:.2f}); deletion and insertion beat random order"
-    )
-
-
-def summary(records: list[dict[str, float]]) -> "pd.DataFrame":
-    """Return the frame of a Trust from what was measured pair by pair.
-
-    Parameters
-    ----------
-    records
-        One dict a pair; the names are those of `_MEASURES`.
-    """
-    import pandas as pd
-
-    rows = []
-    for measure, against, value, baseline, sign in _MEASURES:
-        values = np.array([record[value] for record in records])
-        base = np.array([record[baseline] for record in records]) if baseline else np.ones(len(records))
-        mean, value_low, value_high = interval(values)
-        gain, low, high = interval(sign * (values - base))
-        rows.append(
-            {
-                "measure": measure,
-                "against": against,
-                "value": mean,
-                "value_low": value_low,
-                "value_high": value_high,
-                "baseline": float(base.mean()),
-                "gain": gain,
-                "low": low,
-                "high": high,
-                "pairs": len(records),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-# (measure, against, record of the value, record of the baseline, 1 where more is better)
-_MEASURES = (
-    ("energy", "area share", "energy", "area", 1),
-    ("energy", "center prior", "energy", "center_energy", 1),
-    ("energy", "random weights", "energy", "random_energy", 1),
-    ("IoU", "area share", "iou", "chance_iou", 1),
-    ("IoU", "center prior", "iou", "center_iou", 1),
-    ("IoU", "random weights", "iou", "random_iou", 1),
-    ("deletion", "random order", "deletion", "random_deletion", -1),
-    ("insertion", "random order", "insertion", "random_insertion", 1),
-    ("rank correlation", "the same map", "correlation", "", -1),
-)
-
-
-FIGURES = {name for _, _, *names, _ in _MEASURES for name in names if name}
-
-
-def interval(values: "NDArray[np.float64]") -> tuple[float, float, float]:
-    """Return the mean of values (n,) and its 95% interval: Student's t over them, since n may be as small as 12."""
-    from scipy.stats import t
-
-    mean = float(values.mean())
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return mean, mean - half, mean + half
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +165,7 @@ class _Case:
     encoder: Encoder
     images: ImageSet
     pairs: list[Planted]
+    distinct: int  # images that the pairs were made of
     mean: "NDArray[np.float64] | None"
     seed: int
     known: "dict[int, NDArray[np.float64]]" = field(default_factory=dict)  # random order, by pair
@@ -325,7 +226,7 @@ class _Case:
             for who, maps in (("", own), ("random_", random), ("center_", middle))
             for name, score in (("energy", energy), ("iou", iou))
         }
-        return figures | {
+        figures |= {
             "area": pair.area,
             "chance_iou": pair.area / (2 - pair.area),
             "deletion": float(deletion),
@@ -334,6 +235,13 @@ class _Case:
             "random_insertion": float(random_insertion),
             "correlation": float(np.mean([_correlation(m, r) for m, r in zip(own, random, strict=True)])),
         }
+        if wrong := [name for name, value in figures.items() if not math.isfinite(value)]:
+            raise MethodNotApplicableError(
+                f"{method_of(method).title} cannot be judged on {self.encoder.name}: {', '.join(wrong)} of a planted "
+                "pair is not finite. Where an image is hidden or shown in part, the vector is zero, or the center, and "
+                "has no cosine. explain_pair still gives maps, without a badge; another layer may do."
+            )
+        return figures
 
 
 _LAST: list[tuple[Any, _Case]] = []  # the last one only: it holds the pairs and the random networks
@@ -341,9 +249,18 @@ _LAST: list[tuple[Any, _Case]] = []  # the last one only: it holds the pairs and
 
 def _case(encoder: Encoder, images: ImageSet, n: int, mean: "NDArray[np.float64] | None", seed: int) -> _Case:
     """Return the case of this network and these images; the last one is kept, for the next method."""
-    key = (fingerprint_of(encoder), id(images), n, center_key(mean), seed)
-    if not _LAST or _LAST[0][0] != key:
-        _LAST[:] = [(key, _Case(encoder, images, planted_pairs(encoder, images, n, seed=seed), mean, seed))]
+    key = (fingerprint_of(encoder), n, center_key(mean), seed)
+    # The very encoder: another one of the same weights may have been trained since, and its case holds it as it is.
+    if not _LAST or _LAST[0][0] != key or _LAST[0][1].encoder is not encoder or _LAST[0][1].images is not images:
+        used = set()
+
+        def load(row: int) -> "Image":
+            image = images[row]
+            used.add(row)
+            return image
+
+        pairs = planted_pairs(encoder, ImageSet(images.ids, images.frame, load), n, seed=seed)
+        _LAST[:] = [(key, _Case(encoder, images, pairs, len(used), mean, seed))]
     return _LAST[0][1]
 
 
@@ -353,12 +270,12 @@ def _badge(case: _Case, method: Given, *, progress: bool) -> Trust:
 
     start = time.perf_counter()
     encoder, chosen = case.encoder, method_of(method)
-    facts = {
+    facts: dict[str, Any] = {
         "encoder": encoder.name,
         "fingerprint": fingerprint_of(encoder),
         "layer": encoder.layer,
         "center": center_key(case.mean),
-        "method": method_key(method) if isinstance(method_key(method), str) else chosen.name,
+        "method": f"{chosen.name}, a callable" if callable(method) else method_key(method),
         "seed": case.seed,
         "images": digest(case.calibration),
         "recipe": RECIPE,
@@ -368,16 +285,29 @@ def _badge(case: _Case, method: Given, *, progress: bool) -> Trust:
     records = Records(None if callable(method) else facts)
     found = {k: figures for k, key in enumerate(case.keys) if (figures := records.get(key, FIGURES)) is not None}
     todo = [k for k in range(len(case.pairs)) if k not in found]
-    try:
-        for k in tqdm(todo, desc=f"trust: {chosen.title}", unit="pair", disable=not progress, delay=1, leave=False):
-            found[k] = case.measure(k, method)
-            records.put(case.keys[k], found[k])
-    finally:
-        records.save()  # Ctrl-C keeps what is done
+    for k in tqdm(todo, desc=f"trust: {chosen.title}", unit="pair", disable=not progress, delay=1, leave=False):
+        found[k] = case.measure(k, method)
+        records.put(case.keys[k], found[k])
+        records.save()  # a few milliseconds, so that whatever ends the process keeps what is done
     frame = summary([found[k] for k in sorted(found)])
-    facts |= {"pairs": len(found), "area": float(frame["baseline"].iloc[0]), "seconds": time.perf_counter() - start}
+    facts |= {"pairs": len(found), "distinct": case.distinct, "area": float(frame["baseline"].iloc[0])}
+    facts["seconds"] = time.perf_counter() - start
     judged, reason = verdict(frame)
+    if case.distinct < FEW:
+        reason += f" ({len(found)} pairs from {case.distinct} images: the intervals hold for these alone)"
     return Trust(judged, reason, method, frame, facts)
+
+
+def _check(images: Any, method: Any, seed: Any) -> None:
+    """Raise InputError for what is no set of images, no method or no seed."""
+    if not isinstance(images, ImageSet):
+        raise InputError(
+            f"images must be a vizkit ImageSet, not {type(images).__name__}: make one with "
+            "vk.ImageSet.from_folder(folder), from_frame or from_dataset."
+        )
+    if method is not None:
+        method_of(method)
+    require_seed(seed)
 
 
 def _correlation(values: "NDArray[np.float32]", others: "NDArray[np.float32]") -> float:

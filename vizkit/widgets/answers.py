@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..saliency.answering import choose
 from ..saliency.methods import METHODS
 from ..saliency.questions import explain_many
-from ..saliency.spatial import Seen, see
+from ..saliency.spatial import Seen, see, weights_of
 from .thumbnails import webp
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ class Answers:
     def _see(self, ids: list[str]) -> list[Seen]:
         """Run images through the network, but for those that went through it lately."""
         encoder = require_encoder(self._embeddings, "Evidence")
-        found = see(encoder, [self._seen.get(id) or self._image(id) for id in ids])
+        weights = weights_of(encoder)
+        kept = {id: seen for id, seen in self._seen.items() if seen.weights == weights}
+        found = see(encoder, [kept.get(id) or self._image(id) for id in ids])
         for id, seen in zip(ids, found, strict=True):
             self._seen.pop(id, None)
             self._seen[id] = seen
