@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..allocator import kept_pages
 from ..encoders import Encoder
 from ..errors import InputError
 from ..figures import Panel
@@ -144,6 +145,7 @@ def trusted(encoder: Encoder, method: Given, mean: "NDArray[np.float64] | None",
     return (reason, NOT_MEASURED) if badge is None else (f"{reason}; {badge.badge}", badge.verdict)
 
 
+@kept_pages()
 def map_of(encoder: Encoder, target: Target, seen: Seen, method: Given, *, progress: bool) -> Map:
     """Run a method on an image that was seen; contribution needs no further pass."""
     if method == "contribution" and target.direction is not None and target.mean is not None:

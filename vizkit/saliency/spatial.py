@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..allocator import kept_pages
 from ..capture import Call, averaged_maps
 from ..encoders import Encoder
 from ..errors import ImageReadError, InputError, MethodNotApplicableError
@@ -72,6 +73,7 @@ class Seen:
         return self.encoder.seen(self.x)
 
 
+@kept_pages()
 def see(encoder: Encoder, images: "Sequence[Picture]") -> list[Seen]:
     """Run images through a network once, and keep what the questions need of each.
 

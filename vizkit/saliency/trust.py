@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..allocator import kept_pages
 from ..encoders import Encoder
 from ..errors import InputError, MethodNotApplicableError
 from ..fusion import side_by_side
@@ -211,6 +212,7 @@ class _Case:
             self.known[k] = self.areas(k, [random_order(seed) for seed in self.order_seeds(k)])
         return self.known[k]
 
+    @kept_pages()
     def measure(self, k: int, method: Given) -> dict[str, float]:
         """Return the figures of one pair, each the mean over its two images."""
         pair = self.pairs[k]
