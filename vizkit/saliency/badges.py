@@ -19,6 +19,7 @@ from ..encoders import Encoder
 from ..store import default_cache
 from .evidence import method_name
 from .methods import method_of
+from .spatial import weights_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,13 +149,8 @@ def fingerprint_of(encoder: Encoder) -> str:
     Values count by their sums, since what is written through `.data` leaves no other mark. A change that touches no
     parameter or buffer (another forward, an attribute) is not seen.
     """
-    import torch
-
     tensors = [*encoder.module.parameters(), *encoder.module.buffers()]
-    sums = [t.detach().sum(dtype=torch.float32) for t in tensors if t.is_floating_point()]
-    values = tuple(torch.stack([each.to(sums[0].device) for each in sums]).tolist()) if sums else ()
-    # Tensors made in inference mode count no versions.
-    state = (*values, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors))
+    state = (*weights_of(encoder), *(t.data_ptr() for t in tensors))
     # The preprocess is kept beside the answer, so that its id is not given to another.
     function = encoder.input.function
     key = (encoder.layer, encoder.pool, encoder.precision, id(function))

@@ -125,7 +125,8 @@ def see(encoder: Encoder, images: "Sequence[Picture]") -> list[Seen]:
 def weights_of(encoder: Encoder) -> tuple[float, ...]:
     """Return the sums and version counts of an encoder's parameters and buffers: cheap, and no hash.
 
-    What is written through `.data` counts no version, and a small change may be lost in a sum.
+    What is written through `.data` counts no version, and a small change may be lost in a sum. Tensors made in
+    inference mode count no versions at all.
     """
     import torch
 
