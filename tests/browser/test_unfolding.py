@@ -283,6 +283,7 @@ def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab,
     # A query, a selection and a zoom stay as they are when the thumbnails come, and so does the panel.
     lab.page.mouse.click(*position(root, id).values())
     root.locator("[data-vizkit=query]").get_by_text(id).first.wait_for()
+    until(lab.page, lambda: lab.python("explorer.query") == repr(id))  # the page is ahead of the kernel
     lab.python("explorer.selection = explorer.neighbors[:3]")
     root.get_by_text("3 selected").wait_for()
     root.locator("[data-vizkit=neighbor] [data-overlay=on]").nth(11).wait_for()
