@@ -124,8 +124,7 @@ def explain_pair(
         "occlusion": how much the true cosine drops when a window of 2 x 2 cells on an 8 x 8 grid is painted in the
         image's mean color, averaged over the windows that cover a cell (Zeiler and Fergus 2014).
         It says what the cosine depends on.
-        "multiscale_occlusion": what windows of 2 x 2 and of 4 x 4 cells agree on: sharper, for one and a half times the
-        passes.
+        "multiscale_occlusion": what windows of 2 x 2 and of 4 x 4 cells agree on, for one and a half times the passes.
         `Occlusion(window=..., grid=...)`, `MultiscaleOcclusion(windows=..., grid=...)` and
         `IntegratedGradients(steps=...)` of vizkit.saliency.methods stand for these with other numbers.
         "gradcam": Captum's LayerGradCam (Selvaraju et al. 2017, eq. 1 and 2, without the final ReLU, so that evidence
