@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .localization import resampled
-from .targets import FORWARD, plain_image
+from .spatial import FORWARD
+from .targets import plain_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -252,11 +252,6 @@ def layer_of(method: Given, target: Target) -> str:
     return target.spatial_layer() if method_of(method).at_map else target.layer
 
 
-def unit_of(method: Given, unit: str) -> str:
-    """Return the unit of a method's map, for a target in `unit`."""
-    return method_of(method).unit(unit)
-
-
 def residual(found: Map, value: float) -> float | None:
     """Return what is missing of the value in the map's sum, or None for methods that do not add up."""
     return value - (found.baseline or 0.0) - float(found.values.sum(dtype=np.float64)) if found.adds_up else None

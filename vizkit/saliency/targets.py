@@ -10,7 +10,6 @@ import numpy as np
 from ..embeddings import Embeddings
 from ..encoders import Encoder
 from ..errors import InputError
-from .spatial import FORWARD as FORWARD
 from .spatial import last_spatial_layer, spatial_layer
 
 if TYPE_CHECKING:

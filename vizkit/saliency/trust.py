@@ -23,7 +23,8 @@ from .judging import FIGURES, summary, verdict
 from .localization import center_prior, energy, iou
 from .methods import Given, attribute, method_of
 from .planted import Planted, planted_pairs
-from .targets import FORWARD, center_of, vector_target
+from .spatial import FORWARD
+from .targets import center_of, vector_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
