@@ -50,8 +50,8 @@ def bundle(entry: str = "jupyter.js", *, folder: Path = STATIC) -> str:
 
 @cache
 def styles() -> str:
-    """Return the style sheet of the front end."""
-    return (STATIC / "explorer.css").read_text(encoding="utf-8")
+    """Return the style sheets of the front end as one, in the order of their names."""
+    return "\n".join(file.read_text(encoding="utf-8") for file in sorted(STATIC.glob("*.css")))
 
 
 def _collect(name: str, folder: Path, sources: dict[str, str], path: tuple[str, ...]) -> None:
