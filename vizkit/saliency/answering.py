@@ -84,6 +84,7 @@ class Pairs:
             seconds = self.seconds + time.perf_counter() - start
             yield PairEvidence(**found, **words, reason=reason, trust=trust, seconds=seconds)
 
+    @kept_pages()  # over both maps: what the first leaves free serves the second
     def _pair(self, j: int, method: Given, features: "Callable[[Tensor], Tensor]") -> dict[str, Any]:
         mean = offset_of(self.encoder, self.center)
         similarity = float(self.units[0] @ self.units[j])
