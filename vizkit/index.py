@@ -21,6 +21,7 @@ from .shards import (
     DamagedError,
     left_over,
     read_parquet,
+    release_memory,
     shard_name,
     sync_folder,
     vector_column,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 _MANY_SHARDS = 32
 # Smaller than a result's shards: merging goes on beside the network, in memory that the network could use.
-_MERGED_BYTES = 32 * 2**20
-_SMALL_BYTES = 8 * 2**20
+_MERGED_BYTES = 8 * 2**20
+_SMALL_BYTES = 4 * 2**20
 INDEX_COLUMNS = ["key", "path", "size", "mtime_ns"]
 _STAMPS = "_stamps/"
 _ROWS = 1 << 32  # more than a shard can have
@@ -232,6 +233,7 @@ class Index:
                 # Shards are merged for speed alone: where there is no room to do it, they stay.
                 with contextlib.suppress(StoreError):
                     self._merge(group, sizes)
+                release_memory()
                 for name in group:
                     sizes.pop(name, None)
 
