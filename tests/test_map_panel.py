@@ -51,13 +51,13 @@ def test_what_is_shown_is_what_the_line_of_code_makes(panel, cloud):
     assert panel.wait(60)
     line, layout = made_by_its_line(panel, cloud)
     assert line == "vk.project(embeddings)"
-    assert panel.layout_of_points.xy.tobytes() == layout.xy.tobytes() == panel.explorer._xy
+    assert panel.layout_of_points.xy.tobytes() == layout.xy.tobytes() == panel.explorer._maps[0]["xy"]
     for name, value in {"n_neighbors": 30, "min_dist": 0.25, "metric": "euclidean", "seed": 4}.items():
         control(panel, name).value = value
     assert panel.wait(60)
     line, layout = made_by_its_line(panel, cloud)
     assert line == "vk.project(embeddings, n_neighbors=30, min_dist=0.25, metric='euclidean', seed=4)"
-    assert panel.layout_of_points.xy.tobytes() == layout.xy.tobytes() == panel.explorer._xy
+    assert panel.layout_of_points.xy.tobytes() == layout.xy.tobytes() == panel.explorer._maps[0]["xy"]
     assert panel.parameters == dict(n_neighbors=30, min_dist=0.25, metric="euclidean", densmap=False, seed=4)
     assert vk.project(cloud, **panel.parameters).xy.tobytes() == layout.xy.tobytes()
     control(panel, "densmap").value = True
@@ -145,7 +145,7 @@ def test_a_stopped_map_is_not_history_and_says_that_its_line_makes_more(cloud, m
     panel = vk.tune_map(cloud)
     assert panel.wait(60)
     control(panel, "n_neighbors").value = 5
-    until(lambda: panel.explorer._shown is not None)
+    until(lambda: any(done == 0.4 for _, done, _ in panel.explorer._movement.under_way()))
     assert "n_neighbors=5" in panel._code.value
     assert "unfolding" in panel._code.value
     panel.stop()

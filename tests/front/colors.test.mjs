@@ -57,9 +57,21 @@ test("a diverging scale is centered on zero and as long on both sides", () => {
   assert.deepEqual(scale.colorOf(3), scale.gray);
 });
 
-test("neighbors kept is shown on [0, 1], whatever its values", () => {
-  const scale = colors.columnScale({ name: "neighbors kept", kind: "number", values: Float32Array.from([0.4, 0.6]) }, false);
-  assert.deepEqual([scale.min, scale.max], [0, 1]);
+test("a range is shown from end to end, whatever the values", () => {
+  for (const values of [[0.4, 0.6], [-0.1, 0.2]]) {
+    const scale = colors.columnScale({ name: "c", kind: "number", values: Float32Array.from(values), range: [-0.5, 1] }, false);
+    assert.deepEqual([scale.min, scale.max, scale.table], [-0.5, 1, colors.sequentialTable(false)]);
+  }
+});
+
+test("a row that a column does not reach has no value, and is gray", () => {
+  const number = { name: "v", kind: "number", values: Float32Array.of(0.25) }, category = { name: "c", kind: "category", codes: Int32Array.of(0), categories: ["x"] };
+  for (const column of [number, category]) {
+    const scale = colors.columnScale(column, false);
+    assert.deepEqual(scale.colorOf(1), scale.gray);
+    assert.equal(colors.columnText(column, 1), "–");
+  }
+  assert.deepEqual([0, 1, 2].map((row) => colors.columnText({ name: "t", kind: "text", values: ["two words", ""] }, row)), ["two words", "–", "–"]);
 });
 
 test("beyond twenty categories the smallest share one gray", () => {

@@ -16,33 +16,37 @@ globalThis.makeFakeHost = (fixture, options) => {
   const kind = options.evidence ?? "unsigned", delay = Number(options.delay ?? 0);
   const thumbnails = fixture.thumbnails ? fromBase64(fixture.thumbnails) : null;
   const offsets = fixture.offsets ? new Uint32Array(fromBase64(fixture.offsets).buffer) : null;
+  const whyNot = kind === "none" ? "No encoder: these vectors came without a network." : "";
+  const space = ({ indices, similarities, randoms }) => ({
+    indices: ints(indices), similarities: floats(similarities), randoms: floats(randoms), can_explain: kind !== "none", why_not: whyNot,
+  });
   const data = {
     ids: fixture.ids,
-    xy: floats(fixture.xy),
-    columns: fixture.columns.map((c) => (c.kind === "category" ? { ...c, codes: ints(c.codes) } : { ...c, values: floats(c.values) })),
+    maps: [{ ...fixture, graph: 0 }, ...fixture.maps].map(({ name, title, note, graph, xy, kept }) => ({ name, title, note, graph, xy: floats(xy), kept: floats(kept) })),
+    graphs: [{ indices: fixture.graph, ...fixture }, ...fixture.graphs].map(space),
+    columns: fixture.columns.map((c) => (c.kind === "category" ? { ...c, codes: ints(c.codes) } : { ...c, values: c.kind === "text" ? c.values : floats(c.values) })),
     thumbnails, offsets,
-    graph: ints(fixture.graph),
-    similarities: floats(fixture.similarities),
     k: fixture.k,
     methods: [{ name: "contribution", title: "Contribution" }, { name: "occlusion", title: "Occlusion" }],
-    can_explain: kind !== "none",
-    why_not: kind === "none" ? "No encoder: these vectors came without a network." : "",
     has_pictures: Boolean(fixture.pictures),
-    title: fixture.title, note: fixture.note,
+    coming: false,
   };
   const rowOf = new Map(data.ids.map((id, row) => [id, row]));
   const host = {
-    data, events: [], requests: [], callback: null, moving: null,
+    data, events: [], requests: [], callback: null, moving: null, guest: null,
     send(event) { host.events.push(event.type === "select" ? { type: "select", rows: Array.from(event.rows) } : event); },
     onState(callback) { host.callback = callback; },
     onMap(callback) { host.moving = callback; },
-    async request(type, payload) {
+    onGuest(callback) { host.guest = callback; },
+    async request(type, payload, files = []) {
       host.requests.push({ type, ...payload });
       if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
       if (kind === "never") return new Promise(() => {});
+      if (type === "similarities") return { values: similarityTo(payload) };
+      if (type === "change") return { text: "Neighbors change most among the rings.", values: Float32Array.from(data.ids, (_, row) => (row % 11) / 10) };
+      if (type === "place") return place(payload.file, files[0]);
       if (type === "picture") return { image: pictureOf(rowOf.get(payload.id)) };
-      if (kind === "error") throw new Error("Occlusion needs the pictures, and 'holiday/<b>1</b>.jpg' is not on this machine any more.");
-      return evidenceFor(payload);
+      return makeFakeAnswer({ data, rowOf, pictureOf, options }, type, payload);
     },
   };
 
@@ -51,29 +55,22 @@ globalThis.makeFakeHost = (fixture, options) => {
     return thumbnails ? new Blob([thumbnails.slice(offsets[row], offsets[row + 1])]) : null;
   }
 
-  function mapFor(a, b, cells, signed) {
-    const map = new Float32Array(cells * cells), x0 = 1.5 + ((a * 7 + b) % 4), y0 = 1.5 + ((a + b * 3) % 4);
-    for (let r = 0; r < cells; r++) {
-      for (let c = 0; c < cells; c++) {
-        const near = Math.exp(-((c - x0) ** 2 + (r - y0) ** 2) / 3), far = Math.exp(-((c - cells + x0) ** 2 + (r - y0) ** 2) / 4);
-        map[r * cells + c] = signed ? 0.03 * near - 0.02 * far : 0.002 + 0.032 * near;
-      }
-    }
-    return map;
+  /** Falls with the distance on the first map that has this graph, as the fixture's neighbors do. */
+  function similarityTo({ graph, query }) {
+    const { xy } = data.maps.find((map) => map.graph === graph), q = rowOf.get(query) < data.ids.length ? rowOf.get(query) : 5;
+    return Float32Array.from(data.ids, (_, row) => Math.exp(-Math.hypot(xy[2 * row] - xy[2 * q], xy[2 * row + 1] - xy[2 * q + 1])));
   }
 
-  function evidenceFor({ query, neighbors, method }) {
-    const q = rowOf.get(query), signed = kind === "signed", cells = Number(options.cells ?? 7);
-    const pairs = neighbors.map((id, i) => ({
-      id, similarity: data.similarities[q * data.k + i],
-      rows_a: cells, cols_a: cells, map_a: mapFor(q, rowOf.get(id), cells, signed),
-      rows_b: cells, cols_b: cells, map_b: mapFor(rowOf.get(id), q, cells, signed),
-      seen: pictureOf(rowOf.get(id)),
-    }));
-    return {
-      method: method ?? "contribution", title: method === "occlusion" ? "Occlusion" : "Contribution", unit: "points of cosine", signed, limit: 0.034,
-      reason: "exact here: the vector is a mean over positions", measured: null, layer: "features.18", query_seen: pictureOf(q), pairs,
-    };
+  /** A guest beside row 5 of every map, with that row's neighbors; its picture is the file. */
+  function place(file, bytes) {
+    const near = (graph) => graph.indices.slice(5 * data.k, 6 * data.k), alike = (graph) => graph.similarities.slice(5 * data.k, 6 * data.k);
+    host.guest({
+      id: file, note: "More unusual than 97% of the images.", unusualness: data.maps.map(() => 97), picture: new Uint8Array(bytes),
+      maps: data.maps.map(({ xy }) => [xy[10] + 0.01, xy[11]]), graphs: data.graphs.map((graph) => ({ rows: near(graph), similarities: alike(graph) })),
+    });
+    rowOf.set(file, rowOf.size);
+    host.callback({ query: file });
+    return { id: file };
   }
 
   return host;

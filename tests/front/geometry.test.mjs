@@ -132,10 +132,21 @@ test("a fitted view shows every point inside the margin and touches it", () => {
 });
 
 test("normalized positions span [-1, 1], centered, in their own proportions", () => {
-  const out = geometry.normalizeXY(Float32Array.from([10, 5, 30, 5, 20, 10, NaN, 0]));
-  assert.deepEqual(Array.from(out.slice(0, 6)), [-1, -0.25, 1, -0.25, 0, 0.25]);
-  assert.ok(Number.isNaN(out[6]));
-  assert.deepEqual(Array.from(geometry.normalizeXY(Float32Array.from([7, 7, 7, 7]))), [0, 0, 0, 0]);
+  const placed = (xy) => { const { x, y, factor } = geometry.layoutFrame(Float32Array.from(xy)); return xy.map((v, i) => (v - (i % 2 ? y : x)) * factor); };
+  const out = placed([10, 5, 30, 5, 20, 10, NaN, 0]);
+  assert.deepEqual(out.slice(0, 6), [-1, -0.25, 1, -0.25, 0, 0.25]);
+  assert.deepEqual(placed([7, 7, 7, 7]), [0, 0, 0, 0]);
+});
+
+test("rows in a box are found where they are few, and not counted out where they are many", () => {
+  const next = random(5), xy = Float32Array.from({ length: 4000 }, () => next()), grid = geometry.buildGrid(xy);
+  for (const side of [0.02, 0.1, 0.4]) {
+    const box = { minX: 0.3, minY: 0.4, maxX: 0.3 + side, maxY: 0.4 + side };
+    const inside = Uint32Array.from({ length: 2000 }, (_, i) => i).filter((i) => xy[2 * i] >= box.minX && xy[2 * i] <= box.maxX && xy[2 * i + 1] >= box.minY && xy[2 * i + 1] <= box.maxY);
+    assert.deepEqual(geometry.fewRowsInBox(grid, box, 100), inside.length > 100 ? null : inside);
+    assert.deepEqual(geometry.fewRowsInBox(grid, box, inside.length), inside.length ? inside : Uint32Array.of());
+    if (inside.length) assert.equal(geometry.fewRowsInBox(grid, box, inside.length - 1), null);
+  }
 });
 
 test("a point is inside a convex polygon when it is on one side of every edge", () => {

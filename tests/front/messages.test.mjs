@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
 import { createJupyterHost } from "../../vizkit/widgets/static/jupyter.js";
-import { readData } from "../../vizkit/widgets/static/wire.js";
+import { keepSame, readData } from "../../vizkit/widgets/static/wire.js";
 import { progressText } from "../../vizkit/widgets/static/progress.js";
 import { createPictures, RecentMap } from "../../vizkit/widgets/static/pictures.js";
 
@@ -115,21 +115,40 @@ test("a refusal is told with its words, and nothing after a drop", async () => {
 
 test("traits become arrays, whatever place their bytes have in a message", () => {
   const data = readData(fakeModel({
-    ids: ["a", "b"], _xy: odd(Float32Array.of(1, 2, 3, 4)), _k: 1, _graph: odd(Int32Array.of(1, 0)), _similarities: odd(Float32Array.of(0.5, 0.5)),
-    _columns: [{ name: "label", kind: "category", categories: ["x"], codes: odd(Int32Array.of(0, -1)) }, { name: "v", kind: "number", values: odd(Float32Array.of(7, NaN)) }],
-    _thumbnails: odd(Uint8Array.of(9, 8, 7)), _offsets: odd(Uint32Array.of(0, 3, 3)), _info: { title: "T", can_explain: true },
+    ids: ["a", "b"], _k: 1,
+    _maps: [{ name: "m", title: "T", note: "N", graph: 0, xy: odd(Float32Array.of(1, 2, 3, 4)), kept: odd(Float32Array.of(0.5, NaN)) }],
+    _graphs: [{ indices: odd(Int32Array.of(1, 0)), similarities: odd(Float32Array.of(0.5, 0.5)), randoms: odd(Float32Array.of(0, 1)), can_explain: true, why_not: "" }],
+    _columns: [
+      { name: "label", kind: "category", categories: ["x"], codes: odd(Int32Array.of(0, -1)) }, { name: "v", kind: "number", values: odd(Float32Array.of(7, NaN)) },
+      { name: "t", kind: "text", values: ["one", "two"] },
+    ],
+    _thumbnails: odd(Uint8Array.of(9, 8, 7)), _offsets: odd(Uint32Array.of(0, 3, 3)), _info: { methods: [{ name: "occlusion", title: "Occlusion" }] },
   }));
-  assert.deepEqual(Array.from(data.xy), [1, 2, 3, 4]);
-  assert.deepEqual(Array.from(data.graph), [1, 0]);
+  const [map] = data.maps, [graph] = data.graphs;
+  assert.deepEqual([map.name, map.title, map.note, map.graph, Array.from(map.xy), Array.from(map.kept)], ["m", "T", "N", 0, [1, 2, 3, 4], [0.5, NaN]]);
+  assert.deepEqual([graph.indices, graph.similarities, graph.randoms].map((a) => Array.from(a)), [[1, 0], [0.5, 0.5], [0, 1]]);
+  assert.deepEqual([graph.can_explain, graph.why_not, data.columns[2].values], [true, "", ["one", "two"]]);
   assert.deepEqual(Array.from(data.columns[0].codes), [0, -1]);
   assert.deepEqual(Array.from(data.columns[1].values), [7, NaN]);
   assert.deepEqual([Array.from(data.thumbnails), Array.from(data.offsets)], [[9, 8, 7], [0, 3, 3]]);
-  assert.deepEqual([data.title, data.can_explain, data.has_pictures, data.note], ["T", true, false, ""]);
+  assert.deepEqual([data.methods.length, data.has_pictures, data.coming], [1, false, false]);
+});
+
+test("what is decoded again and has not changed is the array of before, and what changed is not", () => {
+  const model = (x, kept) => fakeModel({
+    _maps: [{ name: "m", graph: 0, xy: odd(Float32Array.of(x, 2)), kept: odd(Float32Array.of(kept)) }, { name: "new", graph: 0, xy: odd(Float32Array.of(8, 9)) }].slice(0, x > 5 ? 2 : 1),
+    _graphs: [{ indices: odd(Int32Array.of(-1)), similarities: odd(Float32Array.of(NaN)) }],
+  });
+  const before = readData(model(1, NaN)), next = keepSame(readData(model(6, NaN)), before);
+  assert.equal(next.maps[0].kept, before.maps[0].kept);
+  assert.equal(next.graphs[0].indices, before.graphs[0].indices);
+  assert.equal(next.graphs[0].similarities, before.graphs[0].similarities);
+  assert.deepEqual([Array.from(next.maps[0].xy), Array.from(next.maps[1].xy)], [[6, 2], [8, 9]]);
 });
 
 test("without traits there is data all the same", () => {
   const data = readData(fakeModel());
-  assert.deepEqual([data.ids, data.xy.length, data.thumbnails, data.offsets, data.k], [[], 0, null, null, 0]);
+  assert.deepEqual([data.ids, data.maps, data.graphs, data.thumbnails, data.offsets, data.k], [[], [], [], null, null, 0]);
 });
 
 test("a thousand events are sent one by one, in order, each with bytes of its own", () => {
@@ -158,7 +177,8 @@ test("what a state leaves out is left as it is", () => {
   host.onState((state) => states.push(state));
   model.receive({ type: "state", origin: null, query: "q" }, []);
   model.receive({ type: "state", origin: null }, [odd(Uint32Array.of(4))]);
-  assert.deepEqual(states, [{ query: "q", selection: undefined }, { query: undefined, selection: Uint32Array.of(4) }]);
+  model.receive({ type: "state", origin: null, shown: [2, 0] }, []);
+  assert.deepEqual(states, [{ query: "q", selection: undefined, shown: undefined }, { query: undefined, selection: Uint32Array.of(4), shown: undefined }, { query: undefined, selection: undefined, shown: [2, 0] }]);
 });
 
 test("an event that went wrong in the kernel is told, to the view it came from", () => {
@@ -171,20 +191,21 @@ test("an event that went wrong in the kernel is told, to the view it came from",
 
 test("frames of a map that unfolds reach every view, with positions or without, and a stop is sent", () => {
   const model = fakeModel(), host = createJupyterHost(model, "v1"), told = [], problems = [];
-  host.onMap(({ done, xy }) => told.push([done, xy && Array.from(xy)]));
+  host.onMap(({ map, done, xy }) => told.push([map, done, xy && Array.from(xy)]));
   host.onProblem((text) => problems.push(text));
-  model.receive({ type: "map", done: 0 }, []);
-  model.receive({ type: "map", done: 0.5 }, [odd(Float32Array.of(1, 2, 3, 4))]);
-  model.receive({ type: "map", done: null }, []);
+  model.receive({ type: "map", map: 0, done: 0 }, []);
+  model.receive({ type: "map", map: 2, done: 0.5 }, [odd(Float32Array.of(1, 2, 3, 4))]);
+  model.receive({ type: "map", map: 0, done: null }, []);
   model.receive({ type: "problem", error: "InputError: min_dist is 7" }, []);
   host.send({ type: "stop" });
-  assert.deepEqual(told, [[0, null], [0.5, [1, 2, 3, 4]], [null, null]]);
+  assert.deepEqual(told, [[0, 0, null], [2, 0.5, [1, 2, 3, 4]], [0, null, null]]);
   assert.deepEqual(problems, ["InputError: min_dist is 7"]);
   assert.deepEqual(model.sent.map((s) => s.content), [{ type: "stop", view: "v1" }]);
 });
 
 test("how far a map is, is rounded down, and never says 100% before the end", () => {
-  assert.deepEqual([0, 0.004, 0.29, 0.4, 0.999, 1, 7].map(progressText), ["UMAP begins…", "UMAP 0%", "UMAP 29%", "UMAP 40%", "UMAP 99%", "UMAP 100%", "UMAP 100%"]);
+  assert.deepEqual([0, 0.004, 0.29, 0.4, 0.999, 1, 7].map((done) => progressText(done)), ["UMAP begins…", "UMAP 0%", "UMAP 29%", "UMAP 40%", "UMAP 99%", "UMAP 100%", "UMAP 100%"]);
+  assert.deepEqual([progressText(0, "layer3"), progressText(0.5, "layer3")], ["layer3: UMAP begins…", "layer3: UMAP 50%"]);
 });
 
 test("a reply goes to its question only, with maps and pictures taken from the buffers in order", async () => {
@@ -281,4 +302,47 @@ test("parts reach every view, and what a new view is sent reaches that view alon
   model.receive({ type: "thumbnails", view: "v1", done: 0.75 }, buffers());
   assert.equal(host.data.coming, true);
   assert.deepEqual(parts, [0.25, 0.75].map((done) => [done, [4, 1], [0, 1, 3], [7, 8, 9]]));
+});
+
+test("a guest reaches every view, or the one it is sent to, with arrays and its picture", () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), guests = [];
+  host.onGuest((guest) => guests.push(guest));
+  const message = { type: "guest", view: null, id: "cat.jpg", note: "rare", unusualness: [97, null], maps: [[1, 2], [3, 4]], graphs: [{ rows: [5, 6], similarities: [0.5, 0.25] }] };
+  model.receive(message, [odd(Uint8Array.of(1, 2, 3))]);
+  model.receive({ ...message, view: "v2" }, [odd(Uint8Array.of(1))]);
+  model.receive({ ...message, view: "v1", id: "dog.jpg" }, [odd(Uint8Array.of(4))]);
+  assert.deepEqual(guests.map((guest) => [guest.id, Array.from(guest.picture)]), [["cat.jpg", [1, 2, 3]], ["dog.jpg", [4]]]);
+  const { note, unusualness, maps, graphs: [graph] } = guests[0];
+  assert.deepEqual([note, unusualness, maps, Array.from(graph.rows), Array.from(graph.similarities)], ["rare", [97, null], [[1, 2], [3, 4]], [5, 6], [0.5, 0.25]]);
+});
+
+test("the other questions bring their numbers and pictures back, and a file goes with its question", async () => {
+  const model = fakeModel(), host = createJupyterHost(model, "v1"), file = Uint8Array.of(9, 9).buffer;
+  const asked = [host.request("similarities", { graph: 1, query: "q" }), host.request("change", { a: 0, b: 1 }), host.request("matches", {}), host.request("contrast", {}), host.request("place", { file: "cat.jpg" }, [file])];
+  assert.deepEqual(model.sent[4], { content: { type: "request", view: "v1", serial: 5, name: "place", file: "cat.jpg" }, buffers: [file] });
+  const answer = (serial, fields, buffers) => model.receive({ type: "reply", view: "v1", serial, ok: true, ...fields }, buffers);
+  answer(1, {}, [odd(Float32Array.of(0.5, -0.5))]);
+  answer(2, { text: "little" }, [odd(Float32Array.of(0, 1))]);
+  answer(3, { shape_a: [1, 2], shape_b: [2, 1], carried: 0.5 }, [odd(Float32Array.of(1, 2, 3, 4)), odd(Uint8Array.of(7)), odd(Uint8Array.of(8))]);
+  answer(4, { panels: [{ name: "query", shape: [1, 2], residual: null }, { name: "near", shape: [1, 1], residual: 0.5 }] }, [odd(Float32Array.of(1, 2)), odd(Uint8Array.of(5)), odd(Float32Array.of(3)), odd(new Uint8Array(0))]);
+  answer(5, { id: "cat.jpg (2)" }, []);
+  const [similarities, change, matches, contrast, place] = await Promise.all(asked), bytes = async (blob) => Array.from(new Uint8Array(await blob.arrayBuffer()));
+  assert.deepEqual([Array.from(similarities.values), change.text, Array.from(change.values)], [[0.5, -0.5], "little", [0, 1]]);
+  assert.deepEqual([matches.rows_a, matches.cols_a, matches.rows_b, matches.cols_b, matches.carried, Array.from(matches.matrix)], [1, 2, 2, 1, 0.5, [1, 2, 3, 4]]);
+  assert.deepEqual([await bytes(matches.seen_a), await bytes(matches.seen_b)], [[7], [8]]);
+  assert.deepEqual(contrast.panels.map((p) => [p.name, p.rows, p.cols, p.residual, Array.from(p.map)]), [["query", 1, 2, null, [1, 2]], ["near", 1, 1, 0.5, [3]]]);
+  assert.deepEqual([await bytes(contrast.panels[0].seen), contrast.panels[1].seen, place.id], [[5], null, "cat.jpg (2)"]);
+});
+
+test("a guest's picture is there at once, stays when the thumbnails come, and its sharper one is asked for by its name", async () => {
+  const { pictures } = storing({ coming: true }), asked = [];
+  pictures.addGuest(4, "cat.jpg", Uint8Array.of(6));
+  pictures.addGuest(4, "cat.jpg", Uint8Array.of(7));
+  assert.deepEqual([pictures.has(4), pictures.isComing(4), await pictures.thumbnail(4)], [true, false, [6]]);
+  const other = createPictures({ ids: ["a"], thumbnails: null, offsets: null, has_pictures: true, coming: true }, async (id) => { asked.push(id); return { image: new Blob([Uint8Array.of(1)]) }; });
+  other.addGuest(1, "cat.jpg", Uint8Array.of(6));
+  await other.sharp(1);
+  assert.deepEqual(asked, ["cat.jpg"]);
+  other.setData({ ids: ["a"], thumbnails: Uint8Array.of(5), offsets: Uint32Array.of(0, 1), has_pictures: true, coming: false });
+  assert.deepEqual([other.has(1), await other.thumbnail(1), await other.thumbnail(0)], [true, [6], [5]]);
 });

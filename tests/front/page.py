@@ -71,21 +71,50 @@ def fixture(n: int, *, k: int = 12, thumbnail: int = 48, distinct: int | None = 
     angle[::17] = np.nan
     return {
         "ids": [f"{label}/{row:05d}.png" for row, label in enumerate(labels)],
+        "name": "UMAP",
         "xy": xy,
+        "kept": kept,
         "columns": [
             {"name": "label", "kind": "category", "codes": codes, "categories": list(SHAPES)},
-            {"name": "neighbors kept", "kind": "number", "values": kept},
             {"name": "rotation", "kind": "number", "values": angle},
         ],
         "thumbnails": b"".join(files),
         "offsets": np.cumsum([0, *map(len, files)]).astype(np.uint32),
         "graph": graph,
         "similarities": similarities,
+        "randoms": _random_similarities(xy),
         "k": min(k, n - 1),
         "title": f"{n:,} images",
         "note": f"UMAP, seed 0: 71% of the {k} true neighbors kept on this map",
         "pictures": None,
+        "maps": [],
+        "graphs": [],
     }
+
+
+def second_map(data: dict, *, seed: int = 1, same_vectors: bool = False) -> dict:
+    """Return the data with one more map, "layer3": points elsewhere; with neighbors of its own, or not."""
+    rng = np.random.default_rng(seed)
+    xy = (data["xy"][:, ::-1] * [1, -0.5] + rng.normal(0, 0.6, data["xy"].shape)).astype(np.float32)
+    more = {
+        "name": "layer3",
+        "title": "",
+        "note": "layer3, PCA",
+        "graph": 0,
+        "xy": xy,
+        "kept": data["kept"][::-1].copy(),
+    }
+    if same_vectors:
+        return dict(data, maps=[more])
+    graph, similarities = _neighbors(xy, data["k"])
+    space = {"indices": graph, "similarities": similarities, "randoms": _random_similarities(xy)}
+    return dict(data, maps=[more | {"graph": 1}], graphs=[space])
+
+
+def _random_similarities(xy: np.ndarray) -> np.ndarray:
+    """Return the quantiles, 0 to 1 in steps of 0.001, of the similarity of random pairs."""
+    a, b = np.random.default_rng(5).integers(0, len(xy), (2, 5000))
+    return np.quantile(np.exp(-np.hypot(*(xy[a] - xy[b]).T)), np.linspace(0, 1, 1001)).astype(np.float32)
 
 
 def _neighbors(xy: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,5 +143,6 @@ def write_page(folder: Path, data: dict, *, head: str = "") -> str:
     )
     (folder / "index.html").write_text(html.replace("</head>", f"{head}</head>"), encoding="utf-8")
     (folder / "data.js").write_text(f"globalThis.fixture = {json.dumps(_encode(data))};", encoding="utf-8")
-    shutil.copy(HERE / "fake_host.js", folder / "fake_host.js")
+    for file in HERE.glob("fake_*.js"):
+        shutil.copy(file, folder / file.name)
     return (folder / "index.html").as_uri()

@@ -1,117 +1,254 @@
-"""What the explorer answers a view that asks: a picture, or evidence for the neighbors of a query."""
+"""What the explorer answers a view that asks: a picture, evidence, a contrast, or matching patches."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from ..embeddings import Embeddings, require_encoder
+from ..encoders import Encoder
 from ..errors import InputError
 from ..saliency.answering import choose
-from ..saliency.methods import METHODS
-from ..saliency.questions import explain_many
+from ..saliency.badges import badge_of, best_of
+from ..saliency.evidence import method_name
+from ..saliency.methods import METHODS, Given, method_of
+from ..saliency.questions import explain_contrast, explain_many, explain_pair
 from ..saliency.spatial import Seen, see, weights_of
+from ..saliency.targets import units_of
 from .thumbnails import webp
 
 if TYPE_CHECKING:
-    from ..saliency.evidence import PairEvidence
+    from numpy.typing import NDArray
+
+    from ..saliency.evidence import Evidence, PairEvidence
+    from .guests import Guests
 
 _PICTURE = 320  # pixels of the longer side of a sharp picture
-_KEPT = 64  # images that went through the network and may be asked about again
+_KEPT = 64  # images that went through a network and may be asked about again
+_MOST_PAIRS = 1 << 22  # of patches: 16 MB of matches, as maps of 45 x 45 have them
 
 
 class Answers:
-    """Pictures and evidence for a set of embeddings."""
+    """Pictures and evidence for embeddings of the same images.
 
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._embeddings = embeddings
-        self._seen: dict[str, Seen] = {}  # by id, the latest last
+    A question is a message of type "request"; `name` says what is asked, `graph` (by default 0) in which of the
+    embeddings. Ids may be those of guests. Maps and matrices are float32, little-endian, row by row; pictures are WebP.
+
+    picture {id}
+        [picture]
+    evidence {query, neighbors, method}
+        method, title, unit, signed, limit, reason, layer; trust {verdict, reason}; verdicts, by name, of every method
+        that was measured on this network; better, a slower method that was found green, where contribution answered
+        because nobody named a method; pending, the neighbors that are not answered for yet; pairs {id, similarity,
+        shape_a, shape_b}. [what the network saw of the query; for each pair map of the query, map of the neighbor,
+        what the network saw of it]
+    contrast {query, near, far, method}
+        As for evidence, and value, headline, similarities (to near, to far); panels {name, shape, residual} of query,
+        near and far. [map, what the network saw] of each
+    matches {query, neighbor}
+        similarity, shape_a, shape_b; best [cell of a, cell of b, points of cosine], mutual best matches, most first;
+        the share of the cosine that they carry, and of shuffled patches chance, low and high (null where the cosine is
+        not above 0); trust. [matrix (cells of a, cells of b) in points of cosine, what the network saw of a, of b]
+
+    Parameters
+    ----------
+    spaces
+        The embeddings, one a graph, all of the same ids.
+    guests
+        Images that were added.
+    """
+
+    def __init__(self, spaces: Sequence[Embeddings], guests: "Guests | None" = None) -> None:
+        self._spaces = list(spaces)
+        self._guests = guests
+        self._seen: dict[tuple[int, str], Seen] = {}  # by graph and id, the latest last
 
     def describe(self) -> dict[str, Any]:
         """Return what can be asked for, as fields of the explorer's `_info`."""
-        encoder, images = self._embeddings.encoder, self._embeddings.images
-        why_not = ""
-        if encoder is None:
-            why_not = "No evidence: these vectors came without the network that made them."
-        elif images is None:
-            why_not = "No evidence: these vectors came without their images."
         return {
             "methods": [{"name": method.name, "title": method.title} for method in METHODS.values()],
-            "can_explain": not why_not,
-            "why_not": why_not,
-            "has_pictures": images is not None,
-            "title": f"{encoder.name}, {encoder.layer}" if encoder else "",
+            "has_pictures": self._spaces[0].images is not None,
         }
 
-    def answer(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """Answer a message of type "request": the fields of the reply, and its buffers."""
-        if question["name"] == "picture":
-            return {}, [webp(self._image(question["id"]), _PICTURE)]
-        if question["name"] == "evidence":
-            return self._evidence(question["query"], question["neighbors"], question.get("method"))
-        raise InputError(f"The view asked for {question['name']!r}, which this explorer does not know.")
+    def why_not(self, graph: int) -> str:
+        """Return why there is no evidence in one of the embeddings; "" where there is."""
+        space = self._spaces[graph]
+        if space.encoder is None:
+            return "No evidence: these vectors came without the network that made them."
+        return "No evidence: these vectors came without their images." if space.images is None else ""
 
-    def whole_evidence(self, query: str, others: list[str]) -> dict[str, Any]:
-        """Answer for all neighbors at once, whatever it takes."""
-        fields, buffers = self._evidence(query, others, None)
-        while fields["pending"]:
-            more, blobs = self._evidence(query, fields["pending"], fields["method"])
-            fields["pairs"] += more["pairs"]
-            fields |= {
-                "pending": more["pending"],
-                "limit": max(fields["limit"], more["limit"]),
-                "signed": fields["signed"] or more["signed"],
-            }
-            buffers += blobs[1:]
-        return {"fields": fields, "buffers": buffers}
+    def answer(self, question: dict[str, Any], buffers: Sequence[Any] = ()) -> tuple[dict[str, Any], list[bytes]]:
+        """Answer a question: the fields of the reply, and its buffers.
 
-    def _evidence(self, query: str, others: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
-        encoder = require_encoder(self._embeddings, "Evidence")
+        Raises
+        ------
+        InputError, MissingEncoderError, MethodNotApplicableError, ImageReadError
+            It cannot be answered.
+        """
+        name, graph = question["name"], question.get("graph", 0)
+        if name == "picture":
+            return {}, [webp(self._image(graph, question["id"]), _PICTURE)]
+        if name == "evidence":
+            fields, found = self.evidence(graph, question["query"], question["neighbors"], question.get("method"))
+            blobs = [_picture(found[0].seen_a)]
+            for e in found:
+                blobs += [_floats(e.map_a), _floats(e.map_b), _picture(e.seen_b)]
+            return fields, blobs
+        if name == "contrast":
+            ids = [question[which] for which in ("query", "near", "far")]
+            return self._contrast(graph, ids, question.get("method"))
+        if name == "matches":
+            fields, pair = self.matches(graph, question["query"], question["neighbor"])
+            return fields, [_floats(pair.matrix), _picture(pair.seen_a), _picture(pair.seen_b)]
+        raise InputError(f"The view asked for {name!r}, which this explorer does not know.")
+
+    def evidence(
+        self, graph: int, query: str, others: list[str], method: str | None
+    ) -> "tuple[dict[str, Any], list[PairEvidence]]":
+        """Return the fields of evidence, and what they are of."""
+        encoder = require_encoder(self._spaces[graph], "Evidence")
         if not others:
             raise InputError("There is no neighbor to compare with.")
-        seen = self._see([query, *others] if method in (None, "contribution") else [query, others[0]])
-        given, reason, _ = choose(encoder, method, None, seen)
+        seen = self._see(graph, [query, *others] if method in (None, "contribution") else [query, others[0]])
+        given, reason, better = _chosen(encoder, method, seen)
         # Contribution costs one forward pass for all. Others answer for one neighbor and name the rest: the view then
         # asks on, shows each as it comes, and leaves off for a newer query.
         now, pending = (others, []) if given == "contribution" else (others[:1], others[1:])
         found = explain_many(encoder, seen[0], seen[1 : 1 + len(now)], given)
-        largest = max(float(np.abs(m).max()) for e in found for m in (e.map_a, e.map_b))
-        first = found[0]
-        fields = {
-            "method": first.method,
-            "title": first.title,
-            "unit": first.unit,
-            "signed": any(e.signed for e in found),
-            "limit": largest,
-            "reason": reason,
+        fields = _fields(encoder, found, reason) | {
             "pending": pending,
-            "measured": first.trust,
-            "layer": first.layer,
+            "better": better,
             "pairs": [_pair_fields(id, e) for id, e in zip(now, found, strict=True)],
         }
-        blobs = [_seen(first.seen_a)]
-        for e in found:
-            blobs += [e.map_a.astype("<f4").tobytes(), e.map_b.astype("<f4").tobytes(), _seen(e.seen_b)]
+        return fields, found
+
+    def _contrast(self, graph: int, ids: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
+        encoder = require_encoder(self._spaces[graph], "A contrast")
+        seen = self._see(graph, ids)
+        given, reason, _ = _chosen(encoder, method, seen)
+        found = explain_contrast(encoder, *seen, given)
+        units = units_of(encoder, [each.vector for each in seen], None)
+        near, far = float(units[0] @ units[1]), float(units[0] @ units[2])
+        fields = _fields(encoder, [found], reason) | {
+            "value": found.value,
+            "headline": _headline(near, far),
+            "similarities": [near, far],
+            "panels": [
+                {"name": panel.name, "shape": list(panel.map.shape), "residual": panel.residual}
+                for panel in found.panels
+            ],
+        }
+        blobs = []
+        for panel in found.panels:
+            blobs += [_floats(panel.map), _picture(panel.seen)]
         return fields, blobs
 
-    def _see(self, ids: list[str]) -> list[Seen]:
-        """Run images through the network, but for those that went through it lately."""
-        encoder = require_encoder(self._embeddings, "Evidence")
+    def matches(self, graph: int, query: str, neighbor: str) -> "tuple[dict[str, Any], PairEvidence]":
+        """Return the fields of matching patches, and the pair that they are of."""
+        encoder = require_encoder(self._spaces[graph], "Matching patches")
+        found = explain_pair(encoder, *self._see(graph, [query, neighbor]), "contribution")
+        (h, w), (height, width) = found.map_a.shape, found.map_b.shape
+        cells = h * w * height * width
+        if cells > _MOST_PAIRS:
+            raise InputError(
+                f"Maps of {h} x {w} and {height} x {width} make {cells / 1e6:,.0f} million pairs of patches, more than "
+                "a browser holds. vk.explain_pair(...).matches() finds the best ones."
+            )
+        matches = found.matches(n=h * w)
+        every = matches.carried.loc["all"]
+        frame = matches.frame
+        best = zip(
+            frame["row_a"] * w + frame["column_a"], frame["row_b"] * width + frame["column_b"], frame["carried"],
+            strict=True,
+        )  # fmt: skip
+        fields = {
+            "similarity": found.similarity,
+            "shape_a": [h, w],
+            "shape_b": [height, width],
+            "best": [[int(a), int(b), round(float(carried), 6)] for a, b, carried in best],
+            "carried": _number(every["share"]),
+            **{name: _number(every[name]) for name in ("chance", "low", "high")},
+            "trust": _trust(encoder, "contribution"),
+        }
+        return fields, found
+
+    def _see(self, graph: int, ids: list[str]) -> list[Seen]:
+        """Run images through a network, but for those that went through it lately."""
+        encoder = require_encoder(self._spaces[graph], "Evidence")
         weights = weights_of(encoder)
-        kept = {id: seen for id, seen in self._seen.items() if seen.weights == weights}
-        found = see(encoder, [kept.get(id) or self._image(id) for id in ids])
+        kept = {id: seen for (at, id), seen in self._seen.items() if at == graph and seen.weights == weights}
+        found = see(encoder, [kept.get(id) or self._image(graph, id) for id in ids])
         for id, seen in zip(ids, found, strict=True):
-            self._seen.pop(id, None)
-            self._seen[id] = seen
-        for id in list(self._seen)[:-_KEPT]:
-            del self._seen[id]
+            self._seen.pop((graph, id), None)
+            self._seen[graph, id] = seen
+        for key in list(self._seen)[:-_KEPT]:
+            del self._seen[key]
         return found
 
-    def _image(self, id: str) -> Image.Image:
-        images = self._embeddings.images
+    def _image(self, graph: int, id: str) -> Image.Image:
+        if self._guests is not None and id in self._guests:
+            return self._guests[id].image
+        images = self._spaces[graph].images
         if images is None:
             raise InputError("These vectors came without images.")
         return images[images.row(id)]
+
+
+def _chosen(encoder: Encoder, name: str | None, seen: list[Seen]) -> tuple[Given, str, str | None]:
+    """Return the method for a name that a view gave, why it was taken, and the better one that may follow it.
+
+    Where nobody named one and a slower one is known to be better, contribution answers at once where it is exact.
+    """
+    best = best_of(encoder)
+    if name is not None and (best is None or best.method == "contribution" or method_name(best.method) != name):
+        given, reason, _ = choose(encoder, name, None, seen)
+        return given, reason, None
+    given, reason, _ = choose(encoder, None, None, seen)
+    if name is None and given != "contribution" and all(each.maps is not None for each in seen):
+        return "contribution", f"at once, before {method_of(given).title}, which was found green", method_name(given)
+    return given, reason, None
+
+
+def _fields(encoder: Encoder, found: "Sequence[Evidence]", reason: str) -> dict[str, Any]:
+    """Return what every answer with maps says of them."""
+    first = found[0]
+    known = {name: badge_of(encoder, name) for name in METHODS}
+    best = best_of(encoder)
+    if best is not None:  # it may have been measured with parameters of its own
+        known[method_name(best.method)] = best
+    return {
+        "method": method_name(first.method),
+        "title": first.title,
+        "unit": first.unit,
+        "signed": any(e.signed for e in found),
+        "limit": max(float(np.abs(panel.map).max()) for e in found for panel in e.panels),
+        "reason": reason,
+        "layer": first.layer,
+        "trust": _trust(encoder, first.method),
+        "verdicts": {name: badge.verdict for name, badge in known.items() if badge is not None},
+    }
+
+
+def _trust(encoder: Encoder, method: Given) -> dict[str, Any]:
+    """Return what was measured of a method on a network: its verdict, None where nothing was, and the reason."""
+    badge = badge_of(encoder, method)
+    if badge is None:
+        name = method_name(method)
+        return {
+            "verdict": None,
+            "reason": f"Nobody has measured yet how far this method can be trusted on this network: "
+            f"vk.trust(encoder, images, {name!r}) does.",
+        }
+    return {"verdict": badge.verdict, "reason": badge.reason}
+
+
+def _headline(near: float, far: float) -> str:
+    """Say which of two images is nearer, and by how much."""
+    by = f"cosine {near:.3f} to this one, {far:.3f} to that one".replace("-", "−")
+    if f"{near:.3f}" == f"{far:.3f}":
+        return f"Both are equally near: {by}."
+    return f"Nearer to {'this' if near > far else 'that'} one by {abs(near - far):.3f}: {by}."
 
 
 def _pair_fields(id: str, evidence: "PairEvidence") -> dict[str, Any]:
@@ -123,5 +260,14 @@ def _pair_fields(id: str, evidence: "PairEvidence") -> dict[str, Any]:
     }
 
 
-def _seen(pixels: Any) -> bytes:
+def _number(value: Any) -> float | None:
+    """Return a number as JSON knows it: NaN is None."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _floats(values: "NDArray[np.float32]") -> bytes:
+    return np.ascontiguousarray(values, "<f4").tobytes()
+
+
+def _picture(pixels: Any) -> bytes:
     return webp(Image.fromarray(pixels), max(pixels.shape[:2]))

@@ -8,11 +8,16 @@ then buffers):
     from a view   {type: "ready", view}
                   {type: "query", view, id | null}
                   {type: "select", view}                                     [uint32 rows]
-                  {type: "stop", view}                                       the map shall stay as it is now
-                  {type: "request", view, serial, name: "evidence", query, neighbors, method}
-                  {type: "request", view, serial, name: "picture", id}
-    to the views  {type: "state", origin: view | null, query?}               [uint32 rows]?  what changed
-                  {type: "map", done}                                        [float32 x, y]? where the points are now;
+                  {type: "show", view, maps: [index]}                        one map, or two side by side
+                  {type: "name", view, name}                                 names the selection
+                  {type: "stop", view, map?: index}                          that map, or all, shall stay as now
+                  {type: "request", view, serial, name, ...}                 [...]  `answers` tells most; here answered:
+                        name "similarities" {graph, query} -> [float32 (n,)] cosine of the query to every image
+                        name "change" {a, b} -> {text} [float32 (n,)] share of the neighbors that differ on two maps
+                        name "place" {file} [bytes of an image file] -> {id}: it was added, and is the query
+    to the views  {type: "state", origin: view | null, query?, shown?}       [uint32 rows]?  what changed
+                  {type: "guest", view: view | null, id, ...}                [WebP file]  an image that was added
+                  {type: "map", map, done}                                   [float32 x, y]? where the points are now;
                         done: share of UMAP's epochs, null: the map stands
                   {type: "thumbnails", view: view | null, done}              [uint32 rows] [uint32 offsets] [WebP files]
                         those made since the last part; to a view that is new, all so far. An empty file: there is none.
@@ -26,33 +31,34 @@ that PCA and UMAP fill the same place and neither the zoom nor the points jump f
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import RLock
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets as t
 
 from ..embeddings import Embeddings
-from ..errors import InputError, VizkitError
-from ..graph import neighbor_graph
-from ..projection import Frame, Layout, as_layout, unfolding
+from ..errors import VizkitError
+from ..layout import Layout
+from ..projection import Frame
 from .answers import Answers
 from .bundle import bundle, styles
+from .export import Study, chosen_queries, write_study
 from .feed import ThumbnailFeed
-from .linked import Linked
-from .page import page, page_file, write_page
-from .stream import Stream
+from .guests import Guests
+from .maps import Maps
+from .movement import Movement
+from .page import page_file
+from .selections import Selections
 from .thumbnails import thumbnails_of
-from .wire import columns_of, moving_note, positions_of
+from .wire import columns_of, graph_fields, positions_of, shares_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BULK = ("ids", "_xy", "_columns", "_thumbnails", "_offsets", "_graph", "_similarities", "_k")
+_BULK = ("ids", "_maps", "_graphs", "_columns", "_k", "_info")
 
 
-class Explorer(Linked):
+class Explorer(Selections):
     """A linked view of embeddings: hover the map, click an image, see its neighbors and why they are near.
 
     Attributes
@@ -62,90 +68,124 @@ class Explorer(Linked):
     selection : list of str
         Ids that are selected on the map, in the order of the embeddings. Set it, or observe it.
     neighbors : list of str
-        Ids of the query's nearest neighbors, best first; follows `query`.
-    layout_of_points : Layout
-        The map that is shown. While another unfolds over it, still the one before.
+        Ids of the query's nearest neighbors by the first map shown, best first; follows `query` and `shown`.
+    shown : list of str
+        The name of the map on the screen, or of two side by side. Set it, or observe it.
+    named : dict of str to list of str
+        Ids of the selections that were given a name, by `name_selection` or in the browser. Observe it.
     moving : bool
-        Whether a map is unfolding. Observers are called in its thread.
+        Whether a map is unfolding, or waits for its turn. Observers are called in its thread.
     errors : list of str
         What went wrong while answering the browser or unfolding a map, oldest first; each was shown in the widget too.
     """
 
     moving = t.Bool(False, read_only=True)
 
-    ids = t.List(t.Unicode(), read_only=True).tag(sync=True)
     _esm = t.Unicode(bundle()).tag(sync=True)
     _css = t.Unicode(styles()).tag(sync=True)
-    _xy = t.Bytes().tag(sync=True)
-    _columns = t.List().tag(sync=True)
+    _maps = t.List().tag(sync=True)
+    _graphs = t.List().tag(sync=True)
     _thumbnails = t.Bytes().tag(sync=True)
     _offsets = t.Bytes().tag(sync=True)
     _coming = t.Bool(False).tag(sync=True)  # whether thumbnails are still being made
-    _graph = t.Bytes().tag(sync=True)
-    _similarities = t.Bytes().tag(sync=True)
     _k = t.Int().tag(sync=True)
     _info = t.Dict().tag(sync=True)
 
     _feed: ThumbnailFeed | None = None  # where thumbnails had to be made
 
-    def __init__(self, embeddings: Embeddings, layout: Layout, k: int) -> None:
-        self.embeddings = embeddings
-        self.layout_of_points = layout
+    def __init__(self, maps: Maps) -> None:
+        self._atlas = atlas = maps
         self.errors: list[str] = []
-        self._answers = Answers(embeddings)
-        self._stream: Stream[Frame] | None = None
-        self._shown: tuple[Frame, dict[str, Any]] | None = None  # the frame on the screen, and how it is drawn
-        self._done = 0.0
-        self._one_map = RLock()  # a map that ends and the next that begins do not mix what they say
-        self._rows = {id: row for row, id in enumerate(embeddings.ids)}
-        graph = neighbor_graph(embeddings, k)
-        self._thumbs = thumbnails_of(embeddings)
+        self._guests = Guests(atlas, send=self.send)
+        self._answers = Answers([space.embeddings for space in atlas.spaces], self._guests)
+        self._movement = Movement(
+            atlas.maps,
+            first=lambda: [atlas.index(name) for name in self.shown],
+            begin=self._begin,
+            tell=self._send_map,
+            stand=self._stand,
+            fail=self._show_error,
+        )
+        self._rows = {id: row for row, id in enumerate(atlas.embeddings.ids)}
+        self._thumbs = thumbnails_of(atlas.embeddings)
         small, offsets = self._thumbs.all()
+        for one in atlas.maps:
+            one.moving = one.frames is not None
         super().__init__(
-            _xy=positions_of(layout.xy),
-            _columns=columns_of(embeddings.frame, layout.kept),
+            _maps=[one.fields() for one in atlas.maps],
+            _graphs=[self._graph_fields(i) for i in range(len(atlas.spaces))],
+            _columns=columns_of(atlas.embeddings.frame),
             _thumbnails=small,
             _offsets=offsets,
             _coming=not self._thumbs.complete,
-            _graph=np.ascontiguousarray(graph.indices, "<i4").tobytes(),
-            _similarities=np.ascontiguousarray(graph.similarities, "<f4").tobytes(),
-            _k=graph.k,
-            _info=self._answers.describe() | {"note": layout.summary},
+            _k=atlas.spaces[0].graph.k,
+            _info=self._answers.describe(),
         )
-        self.set_trait("ids", embeddings.ids)
-        self._neighbor_rows = graph.indices
+        self.set_trait("ids", atlas.embeddings.ids)
         self.on_msg(self._receive)
         if self._coming:
             self._feed = ThumbnailFeed(self._thumbs, send=self.send, over=self._pictures_stand, fail=self._show_error)
             self._feed.start()
+        for at, one in enumerate(atlas.maps):
+            if one.frames is not None:
+                self._movement.follow(at, one.unfolds, atlas.parameters)
+
+    def add(self, image: Any, name: str | None = None) -> str:
+        """Place another image on every map, and make it the query.
+
+        Parameters
+        ----------
+        image
+            A PIL image, a path, the bytes of an image file, or an array (h, w, 3) or (h, w).
+        name
+            What it shall be called; by default the name of its file, or "image". One that is taken is numbered.
+
+        Returns
+        -------
+        str
+            Its id: what to set `query` to.
+
+        Raises
+        ------
+        InputError
+            It is none of these, or too large; or a network is not the one that made the vectors.
+        ImageReadError
+            It cannot be read as an image.
+        MissingEncoderError
+            Vectors came without the network that made them.
+        """
+        id = self._guests.add(image, name)
+        self.query = id
+        return id
 
     @t.observe("query")
     def _need_pictures(self, change: Mapping[str, Any]) -> None:
         if change["new"] is not None:
-            row = self._rows[change["new"]]
-            self._thumbs.first([row, *self._neighbor_rows[row]])
+            own = [self._rows[change["new"]]] if change["new"] in self._rows else []
+            self._thumbs.first([*own, *self._neighbor_rows(change["new"])])
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[Any]) -> None:
         """Take one message of a view; what goes wrong is shown there and kept in `errors`."""
         kind, view = content.get("type"), content.get("view")
         try:
             if kind == "ready":
-                self._send_state(None, "query", "selection")
-                if self.moving:
-                    self._send_map(self._done, self._shown[0].xy if self._shown else None)
-                if self._feed is not None and self._coming:
-                    self._feed.catch_up(view)
+                self._catch_up(view)
             elif kind == "query":
                 self._cause = (view, "query")
                 self.query = content.get("id")
             elif kind == "select":
                 self._cause = (view, "selection")
-                ids = self.embeddings.ids
-                self.selection = [ids[row] for row in np.frombuffer(buffers[0], "<u4")]
+                rows = np.frombuffer(buffers[0], "<u4")  # added images have the rows after the last: they stay out
+                self.selection = [self.ids[row] for row in rows if row < len(self.ids)]
+            elif kind == "show":
+                self._cause = (view, "shown")
+                self.shown = [self._atlas.names[at] for at in content["maps"]]
+            elif kind == "name":
+                self.name_selection(content["name"])
             elif kind == "stop":
-                self.stop()
+                self._movement.stop(content.get("map"))
             elif kind == "request":
-                fields, blobs = self._answers.answer(content)
+                fields, blobs = self._answer(content, buffers)
                 self.send({"type": "reply", "view": view, "serial": content["serial"], "ok": True, **fields}, blobs)
         except Exception as error:  # the edge of the kernel: an observer of the user's may raise anything too
             text = self._note_error(error)
@@ -154,52 +194,57 @@ class Explorer(Linked):
         finally:
             self._cause = (None, None)
 
+    def _catch_up(self, view: str | None) -> None:
+        """Tell a view that has just been opened how things stand."""
+        self._guests.tell(view)
+        self._send_state(None, "query", "selection", "shown")
+        for at, done, xy in self._movement.under_way():
+            self._send_map(at, done, xy)
+        if self._feed is not None and self._coming:
+            self._feed.catch_up(view)
+
+    def _answer(self, question: dict[str, Any], buffers: list[Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Answer a question of a view: the fields of the reply, and its buffers."""
+        name = question["name"]
+        if name == "similarities":
+            graph, query = question["graph"], question["query"]
+            asked = self._guests.vector(query, graph) if query in self._guests else self._atlas.embeddings.row(query)
+            return {}, [shares_of(self._atlas.spaces[graph].similarities(asked))]
+        if name == "change":
+            text, changed = self._atlas.change(question["a"], question["b"])
+            return {"text": text}, [shares_of(changed)]
+        if name == "place":
+            return {"id": self.add(bytes(buffers[0]), question.get("file"))}, []
+        return self._answers.answer(question, buffers)
+
     def stop(self) -> None:
-        """End the unfolding and keep what is shown as the map, with its own kept shares; its provenance says so."""
-        stream = self._stream
-        if stream is None or not stream.stop():
-            return
-        with self._one_map:
-            if stream is not self._stream:
-                return
-            layout = self.layout_of_points
-            if self._shown is not None:
-                frame, parameters = self._shown
-                layout = as_layout(self.embeddings, frame.xy, **parameters, stopped=frame.done)
-            self._stand(layout)
+        """End the unfolding and keep what is shown as the map, with its own kept shares; its provenance says so.
+
+        Maps that wait for their turn stay as PCA has them.
+        """
+        self._movement.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the map stands: it is finished, stopped, or failed, which `errors` tells.
+        """Wait until every map stands: it is finished, stopped, or failed, which `errors` tells.
 
         Parameters
         ----------
         timeout
-            Seconds; None waits as long as it takes. An interrupt stops the map, as `stop` does.
+            Seconds; None waits as long as it takes. An interrupt stops the maps, as `stop` does.
 
         Returns
         -------
         bool
-            Whether it stands.
+            Whether they stand.
         """
-        end = None if timeout is None else monotonic() + timeout
-        try:
-            while (stream := self._stream) is not None:
-                if not stream.join(None if end is None else max(0.0, end - monotonic())):
-                    return False
-                if stream is self._stream:
-                    break
-        except KeyboardInterrupt:
-            self.stop()
-            raise
-        return True
+        return self._movement.wait(timeout)
 
     def close(self) -> None:
         """Close the widget and end the unfolding, and the making of thumbnails."""
         if self._feed is not None:
             self._feed.stop()
-        if self._stream is not None:
-            self._stream.stop()
-            self.set_trait("moving", False)
+        self._movement.close()
+        self.set_trait("moving", False)
         super().close()
 
     def follow(
@@ -210,7 +255,9 @@ class Explorer(Linked):
         delay: float = 0.0,
         hold: float = 0.0,
     ) -> None:
-        """Show the frames of a map as they come, in the background; the last becomes the layout. An earlier map ends.
+        """Show the frames of a map as they come, in the background; the last becomes the layout of the map shown.
+
+        What unfolded there before ends.
 
         Parameters
         ----------
@@ -224,69 +271,38 @@ class Explorer(Linked):
         hold
             Share of the epochs, 0 to 1, before the points move: until then the map before stays on the screen.
         """
+        self._movement.follow(self._atlas.index(self.shown[0]), frames, parameters, delay=delay, hold=hold)
 
-        def tell(frame: Frame) -> int:
-            if stream is not self._stream:
-                return 0
-            self._done = frame.done
-            if frame.done < hold:
-                self._send_map(frame.done)
-                return 0
-            self._shown = (frame, parameters)
-            self._send_map(frame.done, frame.xy)
-            return frame.xy.nbytes
+    def _begin(self, at: int) -> None:
+        """Say that a map moves, and take away what was measured on the one before."""
+        self._show(at)
+        self._send_map(at, 0.0)
+        self.set_trait("moving", True)
 
-        def end(frame: Frame) -> None:
-            layout = as_layout(self.embeddings, frame.xy, **parameters)
-            with self._one_map:
-                if stream is self._stream:
-                    self._stand(layout)
-
-        def fail(error: Exception) -> None:
-            with self._one_map:
-                self._show_error(error)
-                if stream is self._stream:
-                    self._stand(self.layout_of_points)
-
-        with self._one_map:
-            if self._stream is not None:
-                self._stream.stop(0)
-            self._stream = stream = Stream(
-                frames, name="map", tell=tell, end=end, fail=fail, interrupted=self.stop, delay=delay
-            )
-            self._done = 0.0
-            self._begin()
-            stream.start()
-
-    def _begin(self) -> None:
-        """Say that the map moves, and take away what was measured on the one before."""
-        if not self.moving:
-            unknown = np.full(len(self.embeddings), np.nan, np.float32)
-            with self.hold_sync():
-                self._columns = columns_of(self.embeddings.frame, unknown)
-                self._info = self._info | {"note": moving_note(self.layout_of_points)}
-            self.set_trait("moving", True)
-        self._send_map(0.0)
-
-    def _stand(self, layout: Layout) -> None:
+    def _stand(self, at: int, layout: Layout) -> None:
         """Show a layout and what was measured on it, and say that it stands."""
-        positions, self._shown, self.layout_of_points = positions_of(layout.xy), None, layout
-        same = positions == self._xy  # then no trait changes: what frames have moved must be put back by a message
-        with self.hold_sync():
-            self._xy = positions
-            self._columns = columns_of(self.embeddings.frame, layout.kept)
-            self._info = self._info | {"note": layout.summary}
-        self._send_map(None, layout.xy if same else None)
-        self.set_trait("moving", False)
+        before = self._maps[at]["xy"]
+        self._show(at)
+        same = before == self._maps[at]["xy"]  # then no positions change: a message must put back what frames moved
+        self._send_map(at, None, layout.xy if same else None)
+        self._guests.stand(at)
+        self.set_trait("moving", any(one.moving for one in self._atlas.maps))
+
+    def _show(self, at: int) -> None:
+        self._maps = [*self._maps[:at], self._atlas.maps[at].fields(), *self._maps[at + 1 :]]
 
     def _pictures_stand(self) -> None:
         """Put the thumbnails that are there where a view opened later, or a saved notebook, finds them."""
-        with self._one_map, self.hold_sync():
+        with self.hold_sync():
             self._thumbnails, self._offsets = self._thumbs.all()
             self._coming = False
 
-    def _send_map(self, done: float | None, xy: "NDArray[np.float32] | None" = None) -> None:
-        self.send({"type": "map", "done": done}, [] if xy is None else [positions_of(xy)])
+    def _graph_fields(self, at: int) -> dict[str, Any]:
+        space, why_not = self._atlas.spaces[at], self._answers.why_not(at)
+        return graph_fields(space.graph, space.embeddings) | {"can_explain": not why_not, "why_not": why_not}
+
+    def _send_map(self, at: int, done: float | None, xy: "NDArray[np.float32] | None" = None) -> None:
+        self.send({"type": "map", "map": at, "done": done}, [] if xy is None else [positions_of(xy)])
 
     def _show_error(self, error: Exception) -> None:
         self.send({"type": "problem", "error": self._note_error(error)})
@@ -299,16 +315,17 @@ class Explorer(Linked):
     def to_html(self, path: str | Path, *, queries: Sequence[str] | None = None) -> Path:
         """Write the explorer, its query and selection into one HTML file that needs no kernel and makes no request.
 
-        A map that is unfolding is waited for, and so are thumbnails, so that the file does not depend on the moment;
-        `stop` the map first to write what is shown.
+        Maps that are unfolding are waited for, and so are thumbnails, so that the file does not depend on the moment;
+        `stop` them first to write what is shown.
 
         Parameters
         ----------
         path
             The file; one that exists is replaced once the new one is complete.
         queries
-            Ids whose evidence the file shall hold, computed now by the default method, about 60 kB each. By default the
-            query and the selection. Map, hover and neighbors are there for every image.
+            Ids whose evidence, matching patches and similarities the file shall hold, computed now by the method that
+            counts, about 100 kB each; of added images, too. By default the query and the selection. Maps, hover and
+            neighbors are there for every image.
 
         Returns
         -------
@@ -322,49 +339,47 @@ class Explorer(Linked):
         MissingEncoderError
             Evidence is asked for and there is no encoder.
         """
-        from tqdm.auto import tqdm
-
         target = page_file(path)
-        if isinstance(queries, str):
-            raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
-        wanted = list(queries) if queries is not None else self._shown_queries()
+        shown = [*filter(None, [self.query]), *self.selection]
+        wanted = chosen_queries(queries, shown, self._atlas, self._guests)
         self.wait()
         self._thumbs.finish()
-        evidence = {}
-        for id in tqdm(wanted, desc="evidence", unit="query", delay=2, leave=False):
-            ids = self.embeddings.ids
-            others = [ids[row] for row in self._neighbor_rows[self.embeddings.row(id)]]
-            evidence[id] = self._answers.whole_evidence(id, others)
         small, offsets = self._thumbs.all()
-        used = {answer["fields"]["method"] for answer in evidence.values()}
-        methods = [m for m in self._info["methods"] if m["name"] in used]
-        info = {**self._info, "has_pictures": False, "methods": methods}
-        traits = {name: getattr(self, name) for name in _BULK}
-        traits |= {"_info": info, "_thumbnails": small, "_offsets": offsets}
-        state = {"query": self.query, "selection": [self._rows[id] for id in self.selection]}
-        provenance = {"vectors": self.embeddings.provenance, "map": self.layout_of_points.provenance}
-        text = page(str(info["title"] or "vizkit"), traits, evidence, state=state, provenance=provenance)
-        return write_page(target, text)
-
-    def _shown_queries(self) -> list[str]:
-        shown = [*([self.query] if self.query is not None else []), *self.selection]
-        return list(dict.fromkeys(shown)) if self._info["can_explain"] else []
+        traits = {name: getattr(self, name) for name in _BULK} | {"_thumbnails": small, "_offsets": offsets}
+        study = Study(
+            traits,
+            self._atlas,
+            self._answers,
+            self._guests,
+            query=self.query,
+            selection=[self._rows[id] for id in self.selection],
+            shown=[self._atlas.index(name) for name in self.shown],
+        )
+        return write_study(target, study, wanted)
 
 
-def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12) -> Explorer:
-    """Open the linked view: map, neighbors and evidence.
+def explore(
+    embeddings: Embeddings | Mapping[str, Embeddings],
+    layout: Layout | Mapping[str, Layout] | None = None,
+    *,
+    k: int = 12,
+) -> Explorer:
+    """Open the linked view: maps, neighbors and evidence.
 
     Without a layout it opens on the PCA picture, and UMAP unfolds over it in the background: the map that
-    `vizkit.project(embeddings)` gives, to the byte. `stop()`, or the button, keeps it as it is by then; `wait()` waits
-    for it; an interrupted cell, `close()` and the end of the interpreter end it. An idle kernel does not hear an
-    interrupt: use the button.
+    `vizkit.project(embeddings)` gives, to the byte. Of several maps those on the screen come first. `stop()`, or the
+    button, keeps a map as it is by then; `wait()` waits for all; an interrupted cell, `close()` and the end of the
+    interpreter end them. An idle kernel does not hear an interrupt: use the button.
 
     Parameters
     ----------
     embeddings
-        What to look at.
+        What to look at; or, by name, embeddings of the same images in the same order: layers, as
+        `vizkit.embed(images, encoder, layers=...)` gives them, or encoders. Each gets a map, and neighbors of its own;
+        columns and pictures are those of the first.
     layout
-        The map; by default the one of `vizkit.project(embeddings)`, shown as it unfolds.
+        The map; or, by name, several of the same embeddings; of embeddings by name, a map for each name. By default
+        those of `vizkit.project`, shown as they unfold.
     k
         Neighbors to show, 1 or more.
 
@@ -376,21 +391,7 @@ def explore(embeddings: Embeddings, layout: Layout | None = None, *, k: int = 12
     Raises
     ------
     InputError
-        There are no vectors, `k` is below 1, or the layout is of other images.
+        There are no vectors, `k` is below 1, a layout is of other images, or the embeddings are not of the same images
+        in the same order; the message says what differs.
     """
-    if not isinstance(embeddings, Embeddings):
-        raise InputError(f"explore takes Embeddings, not {type(embeddings).__name__}: vk.embed(images, encoder).")
-    if layout is None:
-        return opened(embeddings, k, {})
-    if list(layout.ids) != embeddings.ids:
-        raise InputError("The layout is of other images than the embeddings: project these, or leave layout out.")
-    return Explorer(embeddings, layout, k)
-
-
-def opened(embeddings: Embeddings, k: int, parameters: dict[str, Any]) -> Explorer:
-    """Return an explorer on the PCA picture, with UMAP unfolding over it; `parameters` are keywords of `project`."""
-    frames = unfolding(embeddings, **parameters)
-    layout = as_layout(embeddings, next(frames).xy, **parameters, method="pca")
-    explorer = Explorer(embeddings, layout, k)
-    explorer.follow(lambda: frames, parameters)
-    return explorer
+    return Explorer(Maps(embeddings, layout, k))

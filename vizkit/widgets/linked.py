@@ -1,58 +1,112 @@
-"""What the user asks for and selects, kept in step between Python and the views."""
+"""What the user asks for, selects and looks at, kept in step between Python and the views."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
 import traitlets as t
 
 from ..embeddings import Embeddings
+from ..errors import InputError
+from ..layout import Layout
+from .maps import Maps
+
+if TYPE_CHECKING:
+    from .guests import Guests
+
+_MOST_SHOWN = 2  # maps side by side
 
 
 class Linked(anywidget.AnyWidget):
-    """Query and selection over embeddings; `Explorer` says what each of its traits is."""
+    """Query, selection and maps on the screen; `Explorer` says what each of its traits is."""
 
     query = t.Unicode(None, allow_none=True)
     selection = t.List(t.Unicode())
     neighbors = t.List(t.Unicode(), read_only=True)
+    shown = t.List(t.Unicode())
+    ids = t.List(t.Unicode(), read_only=True).tag(sync=True)
 
-    embeddings: Embeddings
+    _atlas: Maps
+    _guests: "Guests"
     _rows: dict[str, int]  # by id
-    _neighbor_rows: Any  # (n, k) rows, best first
     _cause: tuple[str | None, str | None] = (None, None)  # the view and the trait it is changing
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """What the map shows; of two maps, the first."""
+        return self._atlas.spaces[self._graph].embeddings
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """The maps by name: the layouts that stand."""
+        return {one.name: one.layout for one in self._atlas.maps}
+
+    @property
+    def layout_of_points(self) -> Layout:
+        """The map that is shown, of two the first. While another unfolds over it, still the one before."""
+        return self._atlas.maps[self._atlas.index(self.shown[0])].layout
+
+    @property
+    def _graph(self) -> int:
+        """The graph of the map that is shown, of two the first's."""
+        return self._atlas.maps[self._atlas.index(self.shown[0])].graph
+
+    @t.default("shown")
+    def _first_map(self) -> list[str]:
+        return self._atlas.names[:1]
 
     @t.validate("query")
     def _known_query(self, proposal: Mapping[str, Any]) -> str | None:
-        if proposal["value"] is not None:
-            self.embeddings.row(proposal["value"])
+        if proposal["value"] is not None and proposal["value"] not in self._guests:
+            self._atlas.embeddings.row(proposal["value"])
         return proposal["value"]
 
     @t.validate("selection")
     def _known_selection(self, proposal: Mapping[str, Any]) -> list[str]:
-        rows = {self.embeddings.row(id) for id in proposal["value"]}
-        ids = self.embeddings.ids
-        return [ids[row] for row in sorted(rows)]
+        return self._in_order(proposal["value"])
 
-    @t.observe("query")
-    def _follow_query(self, change: Mapping[str, Any]) -> None:
-        ids = self.embeddings.ids
-        rows = [] if change["new"] is None else self._neighbor_rows[self._rows[change["new"]]]
-        self.set_trait("neighbors", [ids[row] for row in rows])
+    @t.validate("shown")
+    def _known_maps(self, proposal: Mapping[str, Any]) -> list[str]:
+        names = list(proposal["value"])
+        for name in names:
+            self._atlas.index(name)
+        if not 1 <= len(set(names)) == len(names) <= _MOST_SHOWN:
+            raise InputError(f"shown is {names!r}; expected the name of one map, or of two different ones.")
+        return names
 
-    @t.observe("query", "selection")
+    @t.observe("query", "shown")
+    def _follow_query(self, _: Mapping[str, Any]) -> None:
+        self.set_trait("neighbors", [self.ids[row] for row in self._neighbor_rows(self.query)])
+
+    @t.observe("query", "selection", "shown")
     def _tell_views(self, change: Mapping[str, Any]) -> None:
-        """Tell the views what changed, and that alone: the other trait may have moved on in the browser meanwhile."""
+        """Tell the views what changed, and that alone: the other traits may have moved on in the browser meanwhile."""
         # The view that caused the change has it already. What an observer changes on top of that is news to it too.
         view, name = self._cause
         self._cause = (None, None) if name == change["name"] else self._cause
         self._send_state(view if name == change["name"] else None, change["name"])
+
+    def _in_order(self, ids: Iterable[str]) -> list[str]:
+        """Return ids in the order of the images, each once; InputError where one is unknown."""
+        rows = {self._atlas.embeddings.row(id) for id in ids}
+        return [self.ids[row] for row in sorted(rows)]
+
+    def _neighbor_rows(self, query: str | None) -> Any:
+        """Return the rows of a query's neighbors (k,) by the map that is shown, best first."""
+        if query is None:
+            return []
+        if query in self._guests:
+            return self._guests.neighbors(query, self._graph)
+        return self._atlas.spaces[self._graph].graph.indices[self._rows[query]]
 
     def _send_state(self, origin: str | None, *names: str) -> None:
         state: dict[str, Any] = {"type": "state", "origin": origin}
         buffers = []
         if "query" in names:
             state["query"] = self.query
+        if "shown" in names:
+            state["shown"] = [self._atlas.index(name) for name in self.shown]
         if "selection" in names:
             buffers = [np.array([self._rows[id] for id in self.selection], "<u4").tobytes()]
         self.send(state, buffers)

@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..faithfulness import TRUE_NEIGHBORS
 from ..graph import neighbor_graph
 from ..projection import Frame, Layout, unfolding
-from .explorer import opened
+from .explorer import Explorer
+from .maps import Maps
 
 _NEIGHBORS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50)  # even steps to the eye: what changes a map is the ratio
 _DEFAULTS = {"n_neighbors": 15, "min_dist": 0.1, "metric": "cosine", "densmap": False, "seed": 0}
@@ -54,7 +55,7 @@ class MapPanel(ipywidgets.VBox):
         self._controls = _controls(len(embeddings))
         neighbor_graph(embeddings, _MOST)
         self._code, self._table = ipywidgets.HTML(), ipywidgets.HTML()
-        self.explorer = opened(embeddings, k, self._chosen())
+        self.explorer = Explorer(Maps(embeddings, None, k, self._chosen()))
         self._written: Layout | None = None  # the last map that was written down
         self.explorer.observe(self._stands, "moving")
         self._say(self._chosen(), "unfolding…")

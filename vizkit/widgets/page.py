@@ -20,15 +20,17 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>
-body {{ margin: 16px; background: Canvas; color-scheme: light dark; }}
+body {{ margin: 16px; font: 13px system-ui, sans-serif; color-scheme: light dark; }}
+body {{ background: Canvas; color: CanvasText; }}
 {styles}
-details {{ margin-top: 16px; font: 12px system-ui, sans-serif; color: GrayText; }}
+body > details {{ margin-top: 16px; font: 12px system-ui, sans-serif; color: GrayText; }}
+body > details pre {{ overflow: auto; max-height: 60vh; }}
 </style>
 </head>
 <body>
-<div id="vizkit-explorer"></div>
+<main id="vizkit-explorer"><p>Opening… <noscript>This page needs JavaScript.</noscript></p></main>
 <details><summary>How this was made</summary><pre>{provenance}</pre></details>
-<script type="application/json" id="vizkit-study">{study}</script>
+{parts}
 <script type="module">
 {code}
 </script>
@@ -37,36 +39,25 @@ details {{ margin-top: 16px; font: 12px system-ui, sans-serif; color: GrayText; 
 """
 
 
-def page(
-    title: str, traits: dict[str, Any], evidence: dict[str, Any], *, state: dict[str, Any], provenance: Any
-) -> str:
+def page(title: str, parts: dict[str, bytes], *, provenance: Any) -> str:
     """Return the page.
 
     Parameters
     ----------
     title
         Title of the page.
-    traits
-        The explorer's bulk traits by name; bytes anywhere inside are written as base64.
-    evidence
-        By query id: {"fields": ..., "buffers": [bytes, ...]}, as the explorer answers a view.
-    state
-        Where to begin: {"query": id or None, "selection": [rows]}.
+    parts
+        What `page.js` reads, by name; written as base64, which no content can end.
     provenance
-        How the vectors and the map were made; shown at the foot.
+        How the vectors and the maps were made; shown at the foot.
     """
-    packed = {
-        id: {"fields": answer["fields"], "buffers": [_base64(b) for b in answer["buffers"]]}
-        for id, answer in evidence.items()
-    }
-    study = json.dumps({"traits": traits, "evidence": packed, **state}, default=_bytes, allow_nan=False)
+    scripts = [f'<script type="text/plain" id="vizkit-{name}">{_base64(part)}</script>' for name, part in parts.items()]
     return _PAGE.format(
         policy=_POLICY,
         title=html.escape(title),
         styles=styles(),
         provenance=html.escape(json.dumps(provenance, indent=2, default=str)),
-        # Inside a script element only "<" could end it or begin a comment; JSON may write it as an escape.
-        study=study.replace("<", "\\u003c"),
+        parts="\n".join(scripts),
         code=bundle("page.js"),
     )
 
@@ -86,12 +77,6 @@ def write_page(target: Path, text: str) -> Path:
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(target)
-
-
-def _bytes(value: Any) -> dict[str, str]:
-    if isinstance(value, bytes):
-        return {"$bytes": _base64(value)}
-    raise TypeError(f"{type(value).__name__} cannot stand in a page")
 
 
 def _base64(value: bytes) -> str:

@@ -6,17 +6,15 @@ const CARD_IMAGE = 144; // CSS pixels
 const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
 
 /**
- * @param {HTMLElement} surface the card is placed inside it
  * @param {{thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
  *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean, isComing: (row: number) => boolean}} pictures
  */
-export function createCard(surface, pictures) {
+export function createCard(pictures) {
   const picture = make("canvas", { class: "vk-card-image", "data-vizkit": "card-image", role: "img" });
   const name = make("div", { class: "vk-card-id", "data-vizkit": "card-id", dir: "auto" });
   const facts = make("dl", { class: "vk-facts" });
   const card = make("div", { class: "vk-card", "data-vizkit": "card", hidden: true }, picture, make("div", { class: "vk-card-text" }, name, facts));
-  surface.append(card);
-  let shown = -1, timer = 0;
+  let shown = -1, timer = 0, surface = null;
 
   function paint(row, bitmap, kind) {
     if (row !== shown || (kind === "thumbnail" && picture.dataset.kind === "sharp")) return;
@@ -57,10 +55,14 @@ export function createCard(surface, pictures) {
   }
 
   return {
-    /** @param {{row: number, id: string, facts: [string, string][]}} item @param {[number, number]} at pixel of the point */
-    show(item, at) {
-      clearTimeout(timer);
+    /** @param {{row: number, id: string, facts: [string, string][]}} item @param {HTMLElement} on the map @param {[number, number]} at pixel of the point on it */
+    show(item, on, at) {
+      if (surface !== on) {
+        surface = on;
+        on.append(card);
+      }
       if (shown !== item.row) {
+        clearTimeout(timer);
         shown = item.row;
         loadPicture(item.row, item.id);
       }

@@ -1,7 +1,9 @@
 // Pure colors: palettes that color-blind readers can tell apart, perceptually even ramps, and scales for columns.
 // Interpolation runs in OKLab (B. Ottosson, 2020, "A perceptual color space for image processing").
 
-/** @typedef {{name: string, kind: "category" | "number", codes?: Int32Array, categories?: string[], values?: Float32Array}} Column */
+/** @typedef {{name: string, kind: "category" | "number" | "text", codes?: Int32Array, categories?: string[], values?: Float32Array | string[],
+ *  range?: [number, number]}} Column
+ *  `text`: of too many kinds to color by; `range`: the ends of a scale that do not follow from the values */
 
 // The first six are Okabe and Ito's (2008) without black and yellow, which vanish on dark and on white paper. Each of the
 // others is the color farthest in OKLab from all before it, as seen with normal, deuteranope and protanope vision
@@ -116,7 +118,7 @@ export function niceTicks(min, max, count = 4) {
  * How one column is shown. `colorOf(row)` is sRGB 0..255.
  * category: `entries` [{code, name, count, color}]. The most frequent, as many as there are colors, take these in the order
  * of the table (by name), as in the figures of Python: so a label keeps its color. The rest is one gray entry of code -2.
- * number: `min`, `max`, `table`; centered on 0 where the values have both signs.
+ * number: `min`, `max`, `table`; the column's `range` where it has one, else centered on 0 where the values have both signs.
  * Rows without a value are gray, counted in `missing`.
  * @param {Column | null} column @param {boolean} dark
  */
@@ -144,8 +146,8 @@ function categoryScale(column, dark, gray) {
   });
   if (rest.length) entries.push({ code: -2, name: `${rest.length} others`, count: rest.reduce((sum, c) => sum + c.count, 0), color: gray });
   const named = new Set(shown.map((c) => c.code));
-  const entryOf = (row) => { const code = column.codes[row]; return code < 0 ? -1 : named.has(code) ? code : -2; };
-  return { kind: "category", entries, missing, gray, entryOf, colorOf: (row) => (column.codes[row] < 0 ? gray : colors[column.codes[row]]) };
+  const entryOf = (row) => { const code = column.codes[row]; return !(code >= 0) ? -1 : named.has(code) ? code : -2; };
+  return { kind: "category", entries, missing, gray, entryOf, colorOf: (row) => (column.codes[row] >= 0 ? colors[column.codes[row]] : gray) };
 }
 
 function numberScale(column, dark, gray) {
@@ -157,8 +159,8 @@ function numberScale(column, dark, gray) {
     if (value > max) max = value;
   }
   if (min > max) { min = 0; max = 1; }
-  const diverging = min < 0 && max > 0 && column.name !== "neighbors kept";
-  if (column.name === "neighbors kept") { min = 0; max = 1; }
+  const diverging = min < 0 && max > 0 && !column.range;
+  if (column.range) [min, max] = column.range;
   if (diverging) { max = Math.max(-min, max); min = -max; }
   const table = diverging ? divergingTable(dark) : sequentialTable(dark);
   const span = max - min || 1;
@@ -171,11 +173,12 @@ function numberScale(column, dark, gray) {
   return { kind: "number", min, max, table, missing, gray, colorOf };
 }
 
-/** @returns {string} the value of a column at a row, in words */
+/** @returns {string} the value of a column at a row, in words; a row beyond the column has none */
 export function columnText(column, row) {
-  if (column.kind === "number") return formatNumber(column.values[row]);
+  if (column.kind === "number") return formatNumber(column.values[row] ?? NaN);
+  if (column.kind === "text") return column.values[row] || "–";
   const code = column.codes[row];
-  return code < 0 ? "–" : column.categories[code];
+  return code >= 0 ? column.categories[code] : "–";
 }
 
 /**

@@ -1,67 +1,83 @@
-// The explorer: links map, card, legend, panel and evidence. It knows a host that gives data, hears events and answers
-// questions; it does not know what the host is.
+// The explorer: links the maps, card, legend, search, table and panel. It knows a host that gives data, hears events and
+// answers questions; it does not know what the host is.
 
 import { clipText, make } from "./elements.js";
-import { columnScale, columnText } from "./colors.js";
+import { columnText } from "./colors.js";
+import { createAnswers, createColoring } from "./coloring.js";
 import { createCard } from "./card.js";
-import { createInquiry, inParts } from "./inquiry.js";
+import { createChoose } from "./choose.js";
+import { createDrop } from "./drop.js";
+import { createHistory } from "./history.js";
 import { createLegend } from "./legend.js";
-import { createMap } from "./map.js";
 import { createPanel } from "./panel.js";
 import { createPictures } from "./pictures.js";
 import { createProgress } from "./progress.js";
+import { createRelations } from "./relations.js";
+import { createSearch } from "./search.js";
+import { createStage } from "./stage.js";
+import { createTable } from "./table.js";
 import { watchTheme } from "./theme.js";
+import { createToolbar } from "./toolbar.js";
 
 /** @typedef {import("./colors.js").Column} Column */
 /**
- * @typedef {{ids: string[], xy: Float32Array, columns: Column[], thumbnails: Uint8Array | null, offsets: Uint32Array | null,
- *   graph: Int32Array, similarities: Float32Array, k: number, methods: {name: string, title: string}[], can_explain: boolean,
- *   why_not: string, has_pictures: boolean, title: string, note: string, coming?: boolean}} Data
- *   `coming`: thumbnails are still being made
+ * @typedef {{ids: string[], maps: {name: string, title: string, note: string, graph: number, xy: Float32Array, kept: Float32Array}[],
+ *   graphs: import("./relations.js").Graph[], columns: Column[], thumbnails: Uint8Array | null, offsets: Uint32Array | null, k: number,
+ *   methods: {name: string, title: string}[], has_pictures: boolean, coming: boolean}} Data
+ *   `kept`: share of the true neighbors that are near on this map too; `coming`: thumbnails are still being made
  * @typedef {{done: number, rows: Uint32Array, offsets: Uint32Array, files: Uint8Array}} Part thumbnails: that of rows[i] lies from
  *   offsets[i] to offsets[i + 1], empty where there is none; `done`: share of all that are made
- * @typedef {{query?: string | null, selection?: ArrayLike<number>}} State what is left out stays as it is
- * @typedef {{done: number | null, xy: Float32Array | null}} Moving `done`: share of UMAP's epochs, null: the map stands;
+ * @typedef {{id: string, note: string, unusualness: (number | null)[], maps: [number, number][], graphs: {rows: Int32Array,
+ *   similarities: Float32Array}[], picture: Uint8Array}} Guest an image beside the explorer's own; one of the same id takes its place
+ * @typedef {{query?: string | null, selection?: ArrayLike<number>, shown?: number[]}} State what is left out stays as it is
+ * @typedef {{map?: number, done: number | null, xy: Float32Array | null}} Moving `done`: share of UMAP's epochs, null: the map stands;
  *   `xy`: where the points are now, null: as before
- * @typedef {{data: Data, send: (event: {type: "query", id: string | null} | {type: "select", rows: Uint32Array} | {type: "stop"}) => void,
- *   request: (type: "evidence" | "picture", payload: any) => Promise<any>, onState: (callback: (state: State) => void) => void,
- *   onMap?: (callback: (moving: Moving) => void) => void, onPictures?: (callback: (part: Part) => void) => void, onProblem?: (callback: (text: string) => void) => void}} Host
- *   `onMap`: a map unfolds; `onPictures`: thumbnails are made; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
+ * @typedef {{type: "query", id: string | null} | {type: "select", rows: Uint32Array} | {type: "show", maps: number[]} |
+ *   {type: "name", name: string} | {type: "stop", map?: number}} Event
+ * @typedef {{data: Data, live?: boolean, send: (event: Event) => void, request: (name: string, payload: any, files?: ArrayBuffer[]) => Promise<any>,
+ *   onState: (callback: (state: State) => void) => void, onMap?: (callback: (moving: Moving) => void) => void,
+ *   onPictures?: (callback: (part: Part) => void) => void, onGuest?: (callback: (guest: Guest) => void) => void,
+ *   onProblem?: (callback: (text: string) => void) => void}} Host
+ *   `live`: false where nothing new can be computed; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
  */
 
-const NO_COLUMN = "";
 const QUERY_FACTS = 5; // columns told beside the query
+const ASK_AFTER = 400; // milliseconds over a point before all similarities are asked for
 
 /** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void, setMap: (moving: Moving) => void}} */
 export function createExplorer(element, host) {
-  const root = make("div", { class: "vizkit-explorer" });
-  let data, rowOf, pictures, panel, inquiry, card;
-  let query = -1, trail = [], selection = new Set(), method = null, colorName = null, colorChosen = false, hiddenEntries = new Set(), emphasized = null, dark = false, hovered = -1, pictureShare = 0;
-  let scale = columnScale(null, false);
+  const live = host.live !== false, guests = [], moving = new Map(), history = createHistory();
+  let data = null, relations, pictures, panel, card, toolColumns = [], told = [];
+  let query = -1, hovered = -1, hoveredPlace = 0, selection = new Set(), pictureShare = 0, placing = 0, dwell = 0;
+  let mask = null, hide = false, hidden = new Set(), emphasized = null;
 
-  const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" });
+  const root = make("div", { class: "vizkit-explorer" });
+  const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" }), spoken = make("span", { class: "vk-spoken", "data-vizkit": "spoken", role: "status" });
   const problem = make("div", { class: "vk-problem", role: "alert", hidden: true });
-  const heading = make("div", { class: "vk-title" }), note = make("div", { class: "vk-note vk-quiet" });
-  const colorBy = make("select", { class: "vk-select", "data-vizkit": "colorby", on: { change: () => { colorName = colorBy.value; colorChosen = true; hiddenEntries.clear(); recolor(); } } });
+  const request = (name, payload, files) => host.request(name, payload, files);
+  const answers = createAnswers(request, () => { if (coloring.asks()) { coloring.refresh(); recolor(); } else renewCard(); }), coloring = createColoring(answers);
   const clearSelection = make("button", { type: "button", class: "vk-button", text: "Clear selection", hidden: true, on: { click: () => select(new Uint32Array(0), false) } });
   const legend = createLegend({
-    toggle(code) { if (!hiddenEntries.delete(code)) hiddenEntries.add(code); recolor(); },
+    toggle(code) { if (!hidden.delete(code)) hidden.add(code); recolor(); },
     emphasize(code) { emphasized = code; paint(); },
   });
-  const map = createMap({ hover: showCard, pick: (row) => ask(row), select, clear, neighborsOf: neighborRows, moved: () => { if (hovered >= 0) card.place(map.position(hovered)); }, notify: (text) => say(text) });
-  const modes = ["pan", "box", "lasso"].map((mode) => make("button", {
-    type: "button", class: "vk-button", "data-mode": mode, text: { pan: "Pan", box: "Box", lasso: "Lasso" }[mode],
-    title: { pan: "Drag to move; wheel zooms; double click shows all", box: "Drag a box to select (or Shift and drag)", lasso: "Draw around points to select (or Alt and drag)" }[mode],
-    on: { click: () => setMode(mode) },
-  }));
-  const fit = make("button", { type: "button", class: "vk-button", text: "Show all", title: "Show all points (0, or double click)", on: { click: () => map.reset() } });
-  const progress = createProgress({ stop: () => send({ type: "stop" }), focusElsewhere: () => map.surface.focus({ preventScroll: true }) });
-  const nothing = make("p", { class: "vk-nothing", text: "There are no images to show.", hidden: true });
-  const left = make("div", { class: "vk-left" },
-    make("div", { class: "vk-toolbar" }, make("label", { class: "vk-row" }, make("span", { class: "vk-quiet", text: "Color by" }), colorBy), make("div", { class: "vk-group", role: "group", "aria-label": "What dragging does" }, ...modes), fit),
-    map.surface, legend.element, make("div", { class: "vk-foot" }, status, clearSelection, progress.element));
-  map.surface.append(nothing);
-  root.append(make("header", { class: "vk-header" }, heading, note), problem, make("div", { class: "vk-body" }, left));
+  const stage = createStage({
+    hover: showCard, pick, select, clear, neighborsOf: (row, map) => relations.near(row, data.maps[map].graph).rows, notify: say,
+    moved: () => { if (hovered >= 0) card.place(stage.position(hovered, hoveredPlace)); },
+    shown(maps) { showMaps(); send({ type: "show", maps }); },
+    thumbnail: (row) => pictures.thumbnail(row), peek: (row) => pictures.peek(row),
+  });
+  const search = createSearch({ found(rows, alone) { mask = rows; hide = alone; paint(); }, pick: askBeside, select: (rows) => select(rows, false) });
+  const choose = createChoose({ chosen(names) { told = names; renewCard(); } });
+  const drop = live ? createDrop(stage.element, { file: addFile, problem: say }) : null;
+  const table = createTable({ pick: askBeside, near: (row) => stage.setMarks({ near: row }), name: live ? (name) => send({ type: "name", name }) : null });
+  const progress = createProgress({ stop: () => send(data.maps.length > 1 ? { type: "stop", map: unfolding() } : { type: "stop" }), focusElsewhere: stage.focus });
+  const left = make("div", { class: "vk-left" }, stage.element, legend.element, make("div", { class: "vk-foot" }, status, clearSelection, progress.element));
+  const toolbar = createToolbar({
+    color(name) { hidden.clear(); coloring.choose(name); recolor(); }, mode: stage.setMode, reset: stage.reset,
+  }, { find: [search.element], more: [stage.beside, choose.element, drop?.button ?? ""] });
+  const body = make("div", { class: "vk-body" }, left);
+  root.append(problem, toolbar.element, body, table.element, spoken);
   element.append(root);
 
   /** Something went wrong that nobody else shows. */
@@ -80,131 +96,140 @@ export function createExplorer(element, host) {
     }
   }
 
-  function setMode(mode) {
-    map.setMode(mode);
-    for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
-  }
+  // --- what is told of an image ------------------------------------------------------------------------------------
 
-  function neighborRows(row) {
-    const rows = data.graph.subarray(row * data.k, (row + 1) * data.k);
-    return rows.includes(-1) ? rows.filter((r) => r >= 0) : rows;
-  }
+  /** @returns {number} the graph of the map in that place */
+  const graphAt = (place = 0) => data.maps[stage.shown()[place] ?? stage.shown()[0]].graph;
 
-  function similarityTo(row) {
+  function similarityTo(row, place) {
     if (query < 0 || row === query) return null;
-    const at = data.graph.subarray(query * data.k, (query + 1) * data.k).indexOf(row);
-    return at < 0 ? null : data.similarities[query * data.k + at];
+    const graph = graphAt(place), known = relations.similarity(query, row, graph);
+    if (known !== null || row >= relations.n) return known;
+    if (coloring.byQuery() || answers.known(graph, relations.idOf(query))) return answers.similarities(graph, relations.idOf(query)).values?.[row] ?? null;
+    return null;
   }
 
-  /** @returns {[string, string][]} what is said about a row: label, the column that colors the map, similarity to the query */
-  function factsOf(row, columns = []) {
-    const label = data.columns.find((c) => c.name === "label");
-    const facts = [...new Set([label, colorColumn(), ...columns])].filter(Boolean).map((c) => [c.name, columnText(c, row)]);
-    const similarity = similarityTo(row);
-    if (similarity !== null) facts.push(["similarity", similarity.toFixed(3).replace("-", "−")]);
-    return facts;
+  /** @returns {[string, string][]} label, what colors the map, other columns, similarity to the query, neighbors kept */
+  function factsOf(row, place, columns) {
+    const { column } = coloring.look(place), { kept } = data.maps[stage.shown()[place]], similarity = similarityTo(row, place);
+    const facts = new Map([data.columns.find((c) => c.name === "label"), column, ...columns].filter(Boolean).map((c) => [c.name, columnText(c, row)]));
+    if (similarity !== null) facts.set("similarity", similarity.toFixed(3).replace("-", "−"));
+    if (Number.isFinite(kept[row])) facts.set("neighbors kept", columnText({ kind: "number", values: kept }, row));
+    return [...facts];
   }
+
+  const columnsTold = () => data.columns.filter((column) => told.includes(column.name));
 
   function labelOf(row) {
-    const column = data.columns.find((c) => c.name === "label") ?? colorColumn();
-    return column ? columnText(column, row) : data.ids[row];
+    const column = data.columns.find((c) => c.name === "label") ?? coloring.look().column;
+    return column && row < relations.n ? columnText(column, row) : relations.idOf(row);
   }
 
-  function showCard(row) {
+  function showCard(row, place, byKey) {
     hovered = row;
-    if (row < 0) card.hide();
-    else card.show({ row, id: data.ids[row], facts: factsOf(row) }, map.position(row));
+    hoveredPlace = place;
+    clearTimeout(dwell);
+    if (row < 0) { card.hide(); return; }
+    const id = relations.idOf(row), facts = factsOf(row, place, columnsTold());
+    card.show({ row, id, facts }, stage.surface(place), stage.position(row, place));
+    if (byKey) spoken.textContent = clipText([id, ...facts.map(([name, text]) => `${name} ${text}`)].join(", "), 300);
+    if (query >= 0 && row !== query && similarityTo(row, place) === null) {
+      dwell = setTimeout(() => { answers.similarities(graphAt(place), relations.idOf(query)); }, ASK_AFTER);
+    }
+  }
+
+  function renewCard() {
+    if (hovered >= 0) showCard(hovered, hoveredPlace, false);
   }
 
   // --- color -------------------------------------------------------------------------------------------------------
 
-  function colorColumn() {
-    return data.columns.find((c) => c.name === colorName) ?? null;
-  }
-
-  function fillColorBy() {
-    colorBy.replaceChildren(make("option", { value: NO_COLUMN, text: "nothing" }), ...data.columns.map((c) => make("option", { value: c.name, text: clipText(c.name, 60) })));
-    if (!colorChosen || (colorName && !colorColumn())) {
-      const first = data.columns.find((c) => c.name === "label") ?? data.columns.find((c) => c.kind === "category") ?? data.columns[0];
-      colorName = first?.name ?? NO_COLUMN;
-    }
-    colorBy.value = colorName;
-  }
-
   function recolor() {
-    scale = columnScale(colorColumn(), dark);
-    legend.show(scale, colorName ?? "", hiddenEntries);
+    const { scale } = coloring.look();
+    legend.show(scale, coloring.choices().name, hidden, coloring.note());
     paint();
-    if (query >= 0) panel.recolor(Array.from(neighborRows(query), (row) => scale.colorOf(row)));
-    if (hovered >= 0) showCard(hovered);
-  }
-
-  function entryOf(row) {
-    if (scale.kind === "category") return scale.entryOf(row);
-    return scale.kind === "number" && !Number.isFinite(colorColumn().values[row]) ? -1 : 0;
+    if (query >= 0) panel.recolor(Array.from(relations.near(query, graphAt()).rows, (row) => scale.colorOf(row)));
+    renewCard();
   }
 
   function paint() {
-    const n = data.ids.length, rgba = new Uint8Array(4 * n), shown = hiddenEntries.size ? new Uint8Array(n).fill(1) : null;
-    const solid = n > 20000 ? 190 : n > 4000 ? 215 : 235, faint = 45;
-    const picks = emphasized !== null || hiddenEntries.size > 0;
-    for (let row = 0; row < n; row++) {
-      let opacity = selection.size && !selection.has(row) ? faint : solid;
-      if (picks) {
-        const entry = entryOf(row);
-        if (emphasized !== null && entry !== emphasized) opacity = faint;
-        if (hiddenEntries.has(entry)) { opacity = 0; shown[row] = 0; }
-      }
-      const color = scale.colorOf(row);
-      rgba[4 * row] = color[0];
-      rgba[4 * row + 1] = color[1];
-      rgba[4 * row + 2] = color[2];
-      rgba[4 * row + 3] = opacity;
-    }
-    map.setColors(rgba, shown);
+    stage.paint(coloring.paint({ selection, mask, hide, hidden, emphasized }));
   }
 
-  // --- query and selection -----------------------------------------------------------------------------------------
+  // --- query -------------------------------------------------------------------------------------------------------
+
+  /** A point was clicked: the panel may be waiting for one, else it becomes the query. */
+  function pick(row) {
+    const thumbnail = pictures.thumbnail(row), similarity = query < 0 ? null : similarityTo(row, 0);
+    if (panel.take({ row, id: relations.idOf(row), label: labelOf(row), similarity, percentile: relations.percentile(similarity ?? NaN, graphAt()), thumbnail })) return;
+    ask(row);
+  }
 
   /** The user makes a row the query. */
   function ask(row) {
     if (row === query) return;
-    if (query >= 0) trail.push(query);
-    setQuery(row);
-    send({ type: "query", id: row < 0 ? null : data.ids[row] });
+    visit(row);
+    send({ type: "query", id: row < 0 ? null : relations.idOf(row) });
   }
 
-  function goBack() {
-    if (!trail.length) return;
-    setQuery(trail.pop());
-    send({ type: "query", id: data.ids[query] });
+  /** The same, away from the map: there the row may lie out of sight. */
+  function askBeside(row) {
+    ask(row);
+    stage.reveal(row);
+  }
+
+  function visit(row) {
+    if (row < 0) history.leave();
+    else history.visit(row);
+    setQuery(row);
+  }
+
+  /** Back, forward, or to a place of the trail. */
+  function go(row) {
+    if (row < 0) return;
+    setQuery(row);
+    stage.reveal(row);
+    send({ type: "query", id: relations.idOf(row) });
   }
 
   function clear() {
+    if (panel.leave()) return;
     if (query >= 0) ask(-1);
     else if (selection.size) select(new Uint32Array(0), false);
   }
 
   function setQuery(row) {
     query = row;
-    const neighbors = row < 0 ? [] : Array.from(neighborRows(row));
-    map.setMarks({ query: row, neighbors, near: -1 });
-    panel.show(row < 0 ? null : {
-      row, id: data.ids[row], facts: factsOf(row, data.columns).slice(0, QUERY_FACTS), thumbnail: pictures.thumbnail(row), sharp: pictures.sharp(row),
-      neighbors: neighbors.map((r, i) => ({ row: r, id: data.ids[r], label: labelOf(r), similarity: data.similarities[row * data.k + i], color: scale.colorOf(r), thumbnail: pictures.thumbnail(r) })),
-    }, trail.length > 0);
-    if (hovered >= 0) showCard(hovered);
-    askEvidence();
-    tellStatus();
+    coloring.setQuery(row);
+    stage.setMarks({ query: row, near: -1 });
+    showPanel();
+    if (coloring.byQuery()) recolor();
+    else renewCard();
   }
 
-  function askEvidence() {
-    if (query < 0 || !data.can_explain || !data.k) { inquiry.drop(); return; }
-    inquiry.ask({ query: data.ids[query], neighbors: Array.from(neighborRows(query), (row) => data.ids[row]), method });
+  function showPanel() {
+    const { rows, ...steps } = history.state();
+    panel.show(query < 0 ? null : queryItem(), { ...steps, trail: rows.map((row) => ({ row, id: relations.idOf(row), thumbnail: pictures.thumbnail(row) })) });
   }
+
+  function queryItem() {
+    const graph = graphAt(), { rows, similarities } = relations.near(query, graph), { scale } = coloring.look(), guest = guests[query - relations.n];
+    const other = stage.shown().length > 1 && graphAt(1) !== graph ? new Set(relations.near(query, graphAt(1)).rows) : null;
+    return {
+      row: query, id: relations.idOf(query), graph, guest: Boolean(guest), note: guest?.note ?? "", facts: factsOf(query, 0, data.columns).slice(0, QUERY_FACTS),
+      thumbnail: pictures.thumbnail(query), sharp: pictures.sharp(query), can_explain: data.graphs[graph].can_explain, why_not: data.graphs[graph].why_not,
+      neighbors: Array.from(rows, (row, i) => ({
+        row, id: relations.idOf(row), label: labelOf(row), similarity: similarities[i], percentile: relations.percentile(similarities[i], graph),
+        only_here: Boolean(other && !other.has(row)), color: scale.colorOf(row), thumbnail: pictures.thumbnail(row),
+      })),
+    };
+  }
+
+  // --- selection ---------------------------------------------------------------------------------------------------
 
   function select(rows, add) {
-    const next = add && selection.size ? Uint32Array.from(new Set([...selection, ...rows])).sort() : rows;
+    const own = rows.filter((row) => row < relations.n); // guests are nobody's rows
+    const next = add && selection.size ? Uint32Array.from(new Set([...selection, ...own])).sort() : own;
     showSelection(next);
     send({ type: "select", rows: next });
   }
@@ -213,50 +238,90 @@ export function createExplorer(element, host) {
     selection = new Set(rows);
     clearSelection.hidden = !selection.size;
     paint();
+    showTable();
     tellStatus();
+  }
+
+  function showTable() {
+    table.element.hidden = !selection.size;
+    if (selection.size) table.show(Uint32Array.from(selection), { ids: data.ids, columns: toolColumns });
   }
 
   function tellStatus() {
     const count = (n, word) => `${n.toLocaleString("en-US")} ${word}${n === 1 ? "" : "s"}`;
-    status.textContent = [count(data.ids.length, "image"), selection.size ? `${selection.size.toLocaleString("en-US")} selected` : ""].filter(Boolean).join(" · ");
+    status.textContent = [
+      count(data.ids.length, "image"), guests.length ? `${guests.length} added` : "", selection.size ? `${selection.size.toLocaleString("en-US")} selected` : "",
+      placing ? "Placing the image…" : "",
+    ].filter(Boolean).join(" · ");
   }
 
-  // --- data --------------------------------------------------------------------------------------------------------
+  // --- maps, guests, data ------------------------------------------------------------------------------------------
 
-  function setState(state) {
-    const row = state.query === undefined ? query : (rowOf.get(state.query) ?? -1);
-    if (row !== query) {
-      if (query >= 0) trail.push(query);
-      setQuery(row);
-    }
-    const rows = state.selection;
-    if (rows && (rows.length !== selection.size || Array.from(rows).some((r) => !selection.has(r)))) showSelection(rows);
-  }
-
-  function setData(next) {
-    const before = data, sameImages = before && before.ids.length === next.ids.length && before.ids.every((id, row) => id === next.ids[row]);
-    data = next;
-    heading.textContent = clipText(next.title ?? "", 160);
-    heading.hidden = !next.title;
-    note.textContent = clipText(next.note ?? "", 300);
-    nothing.hidden = next.ids.length > 0;
-    map.surface.setAttribute("aria-label", `Map of ${next.ids.length} images. Arrow keys move from image to image, Enter shows neighbors, plus and minus zoom, 0 shows all, Escape clears.`);
-    const redo = !sameImages || next.graph !== before.graph || JSON.stringify(optionsOf(next)) !== JSON.stringify(optionsOf(before));
-    if (sameImages) pictures.setData(data);
-    else pictures = createPictures(data, (id) => host.request("picture", { id }));
-    progress.showPictures(data.coming ? pictureShare : null);
-    if (redo) rebuild(sameImages);
-    if (!sameImages || next.xy !== before.xy) map.setPositions(next.xy, query);
-    fillColorBy();
+  /** Other maps are shown, or the same in another place. */
+  function showMaps() {
+    const maps = stage.shown();
+    coloring.setData(data, relations, maps);
+    body.toggleAttribute("data-two", maps.length > 1);
+    if (hoveredPlace >= maps.length) { hovered = -1; card.hide(); }
+    showTools();
+    toolbar.setColors(coloring.choices());
     recolor();
-    if (redo) setQuery(query);
-    tellStatus();
+    showPanel();
+    tellProgress();
+  }
+
+  /** Search and table know the columns, and what the main map keeps. */
+  function showTools() {
+    const { kept } = data.maps[stage.shown()[0]], last = toolColumns.at(-1), name = "neighbors kept";
+    const next = data.columns.some((column) => column.name === name) ? data.columns : [...data.columns, last?.values === kept ? last : { name, kind: "number", values: kept }];
+    if (next.length === toolColumns.length && next.every((column, i) => column === toolColumns[i])) return;
+    toolColumns = next;
+    search.setData({ ids: data.ids, columns: toolColumns });
+    choose.setData(data.columns);
+    showTable();
   }
 
   /** A frame of a map that unfolds: positions only, so that nothing else is built anew. */
-  function setMap({ done, xy }) {
-    if (xy && xy.length === 2 * data.ids.length) map.setPositions(xy, query, done !== null);
-    progress.show(done);
+  function setMap({ map = 0, done, xy }) {
+    if (!data.maps[map]) return;
+    stage.setFrame(map, done, xy && xy.length === 2 * data.ids.length ? xy : null);
+    if (done === null) moving.delete(map);
+    else moving.set(map, done);
+    tellProgress();
+  }
+
+  /** @returns {number | undefined} the map whose progress is told: one that is seen, and one that has begun, before others */
+  function unfolding() {
+    const all = [...stage.shown().filter((map) => moving.has(map)), ...moving.keys()];
+    return all.find((map) => moving.get(map) > 0) ?? all[0];
+  }
+
+  function tellProgress() {
+    const map = unfolding();
+    progress.show(map === undefined ? null : moving.get(map), data.maps.length > 1 && map !== undefined ? clipText(data.maps[map].name, 40) : "");
+  }
+
+  function addGuest(guest) {
+    const known = guests.findIndex(({ id }) => id === guest.id), at = known < 0 ? guests.length : known;
+    guests[at] = guest;
+    pictures.addGuest(relations.n + at, guest.id, guest.picture);
+    stage.setGuests(guests);
+    paint();
+    tellStatus();
+    if (query === relations.n + at) setQuery(query);
+  }
+
+  async function addFile(name, bytes) {
+    say("");
+    placing += 1;
+    tellStatus();
+    try {
+      await host.request("place", { file: name }, [bytes]);
+    } catch (error) {
+      say(error?.message || String(error));
+    }
+    placing -= 1;
+    tellStatus();
   }
 
   /** Thumbnails that were made: who waits for one is served, and nothing else changes. */
@@ -266,31 +331,66 @@ export function createExplorer(element, host) {
     progress.showPictures(data.coming ? pictureShare : null);
   }
 
-  function rebuild(sameImages) {
-    rowOf = new Map(data.ids.map((id, row) => [id, row]));
-    if (!sameImages) { query = -1; trail = []; selection = new Set(); clearSelection.hidden = true; hovered = -1; }
-    card?.destroy();
+  function setState(state) {
+    const maps = state.shown?.filter((map) => data.maps[map]);
+    if (maps?.length && String(maps) !== String(stage.shown())) { stage.show(maps); showMaps(); }
+    const row = state.query === undefined ? query : state.query === null ? -1 : relations.rowOf(state.query);
+    if (row !== query) visit(row);
+    const rows = state.selection;
+    if (rows && (rows.length !== selection.size || Array.from(rows).some((r) => !selection.has(r)))) showSelection(rows);
+  }
+
+  function setData(next) {
+    const before = data, sameImages = before !== null && before.ids.length === next.ids.length && before.ids.every((id, row) => id === next.ids[row]);
+    if (sameImages) next.ids = before.ids;
+    data = next;
+    const newGraph = !sameImages || next.graphs.length !== before.graphs.length || next.graphs.some(({ indices, similarities }, i) => indices !== before.graphs[i].indices || similarities !== before.graphs[i].similarities);
+    if (!sameImages) begin();
+    if (newGraph) { relations = createRelations(data, guests); answers.forget(true); }
+    if (sameImages) pictures.setData(data);
+    else pictures = createPictures(data, (id) => host.request("picture", { id }));
+    if (!sameImages || JSON.stringify(next.methods) !== JSON.stringify(before.methods)) buildPanel();
+    if (!sameImages) { card?.destroy(); card = createCard(pictures); }
+    progress.showPictures(data.coming ? pictureShare : null);
+    stage.setData(data, sameImages);
+    showMaps();
+    tellStatus();
+  }
+
+  function begin() {
+    query = hovered = -1;
+    selection = new Set();
+    guests.length = 0;
+    moving.clear();
+    history.forget();
+    clearSelection.hidden = table.element.hidden = true;
+    mask = null;
+    hidden.clear();
+    coloring.setQuery(-1);
+  }
+
+  function buildPanel() {
+    panel?.destroy();
     panel?.element.remove();
-    inquiry?.destroy();
-    card = createCard(map.surface, pictures);
-    panel = createPanel(optionsOf(data), {
-      pick: ask, back: goBack, clear, method(name) { method = name; askEvidence(); }, near: (row) => map.setMarks({ near: row }),
+    panel = createPanel({ methods: data.methods }, {
+      pick: askBeside, back: () => go(history.back()), forward: () => go(history.forward()), jump: (place) => go(history.jump(place)), clear,
+      near: (row) => stage.setMarks({ near: row }), request,
     });
-    inquiry = createInquiry(inParts((question) => host.request("evidence", question)), (answer) => panel.setEvidence(answer));
     left.after(panel.element);
   }
 
-  setMode("pan");
+  toolbar.setMode("pan");
   setData(host.data);
-  const stopTheme = watchTheme(root, (theme) => { dark = theme.dark; map.setTheme(theme); recolor(); panel.repaint(); });
+  const stopTheme = watchTheme(root, (theme) => { stage.setTheme(theme); coloring.setDark(theme.dark); recolor(); panel.repaint(); });
   host.onProblem?.(say);
   host.onMap?.(setMap);
   host.onPictures?.(addPictures);
+  host.onGuest?.(addGuest);
   host.onState(setState);
   root.vizkit = {
-    /** @param {string} id @returns {{x: number, y: number}} client pixels of an image's point */
-    positionOf(id) {
-      const box = map.surface.getBoundingClientRect(), [x, y] = map.position(rowOf.get(id));
+    /** @param {string} id @param {number} place 0, or 1 for the second map @returns {{x: number, y: number}} client pixels of an image's point */
+    positionOf(id, place = 0) {
+      const box = stage.surface(place).getBoundingClientRect(), [x, y] = stage.position(relations.rowOf(id), place);
       return { x: box.left + x, y: box.top + y };
     },
   };
@@ -301,12 +401,12 @@ export function createExplorer(element, host) {
     setMap,
     destroy() {
       stopTheme();
-      inquiry.destroy();
+      clearTimeout(dwell);
+      drop?.destroy();
+      panel.destroy();
       card.destroy();
-      map.destroy();
+      stage.destroy();
       root.remove();
     },
   };
 }
-
-const optionsOf = ({ methods, can_explain, why_not, has_pictures }) => ({ methods, can_explain, why_not, has_pictures });

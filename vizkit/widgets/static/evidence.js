@@ -1,11 +1,16 @@
 // One picture with its evidence map over it, and the color bar that belongs to all of them.
 
-import { cssColor, containRect, sizeCanvas } from "./elements.js";
-import { evidenceColors, evidenceTable, formatNumber, niceTicks } from "./colors.js";
+import { containRect, sizeCanvas } from "./elements.js";
+import { evidenceColors, formatNumber, niceTicks } from "./colors.js";
 
 /** @typedef {{map: Float32Array, rows: number, cols: number, signed: boolean, limit: number}} Evidence */
 
 const GRID_FROM = 5; // CSS pixels a cell must have before its lines are drawn
+
+/** @param {Blob | null} blob @returns {Promise<ImageBitmap | null>} what the network saw; null where it cannot be read */
+export async function decodeSeen(blob) {
+  return blob ? createImageBitmap(blob).catch(() => null) : null;
+}
 
 /**
  * Draw a picture, and over it the map on its own grid: cells are copied, never smoothed.
@@ -49,6 +54,42 @@ function drawGrid(context, [x, y, w, h], { rows, cols }, opacity) {
   context.stroke();
 }
 
+/**
+ * Mark cells of a drawn picture. Every line has a dark edge, so that it is seen on any picture.
+ * @param {[number, number, number, number]} place of the picture @param {{rows: number, cols: number}} grid
+ * @param {{cell: number, kind: "patch" | "held" | "ring" | "strongest", label?: string}[]} marks patch: framed, held: framed thickly,
+ *   ring: a mutual match, strongest: a dashed frame
+ */
+export function drawMarks(canvas, [x, y, w, h], { rows, cols }, marks) {
+  const context = canvas.getContext("2d"), cw = w / cols, ch = h / rows;
+  for (const { cell, kind, label } of marks) {
+    const left = x + (cell % cols) * cw, top = y + Math.floor(cell / cols) * ch, middle = [left + cw / 2, top + ch / 2];
+    const radius = Math.max(Math.min(cw, ch) / 2 - 1, label ? 7 : 4), outline = new Path2D();
+    if (kind === "ring") outline.arc(...middle, radius, 0, 2 * Math.PI);
+    else outline.rect(left + 1, top + 1, cw - 2, ch - 2);
+    context.setLineDash(kind === "strongest" ? [3, 2] : []);
+    for (const [color, width] of [["rgba(0,0,0,0.75)", 2.5], ["#fff", 0]]) {
+      context.strokeStyle = color;
+      context.lineWidth = (kind === "held" ? 3 : 1.75) + width;
+      context.stroke(outline);
+    }
+    context.setLineDash([]);
+    if (label) drawNumber(context, label, middle);
+  }
+}
+
+function drawNumber(context, label, [x, y]) {
+  context.beginPath();
+  context.arc(x, y, 6.5, 0, 2 * Math.PI);
+  context.fillStyle = "rgba(0,0,0,0.75)";
+  context.fill();
+  context.fillStyle = "#fff";
+  context.font = "600 10px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.fillText(label, x, y + 0.5);
+}
+
 /** @returns {{row: number, col: number, value: number} | null} the cell under a pixel of a drawn picture */
 export function cellAt(place, evidence, px, py) {
   if (!place || !evidence) return null;
@@ -63,15 +104,17 @@ export function cellAt(place, evidence, px, py) {
  */
 export function drawEvidenceBar(canvas, width, { signed, limit, opacity, ink, value }) {
   const height = 28, barHeight = 9, edge = 4, inner = width - 2 * edge, context = sizeCanvas(canvas, width, height);
-  const low = signed ? -limit : 0, table = evidenceTable(signed);
+  const low = signed ? -limit : 0;
   const across = (v) => edge + ((v - low) / (limit - low || 1)) * inner;
-  for (let i = 0; i < inner; i++) {
-    const share = i / (inner - 1), size = signed ? Math.abs(2 * share - 1) : share, at = 3 * Math.round(share * 255);
-    context.fillStyle = "#b4b4b4";
-    context.fillRect(edge + i, 3, 1, barHeight);
-    context.fillStyle = cssColor([table[at], table[at + 1], table[at + 2]], opacity * size);
-    context.fillRect(edge + i, 3, 1, barHeight);
-  }
+  context.fillStyle = "#b4b4b4";
+  context.fillRect(edge, 3, inner, barHeight);
+  // One image, stretched: columns drawn one by one leave seams where a pixel of the page is no whole pixel of the screen.
+  const colors = document.createElement("canvas");
+  colors.width = 256;
+  colors.height = 1;
+  const steps = Float32Array.from({ length: 256 }, (_, i) => low + (i / 255) * (limit - low));
+  colors.getContext("2d").putImageData(new ImageData(evidenceColors(steps, signed, limit, opacity), 256, 1), 0, 0);
+  context.drawImage(colors, edge, 3, inner, barHeight);
   context.fillStyle = ink;
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "top";

@@ -21,20 +21,13 @@ export function boundsOf(xy) {
 }
 
 /**
- * Move and scale positions so that they are centered on 0 and the longer side spans [-1, 1].
+ * How positions are moved and scaled so that they are centered on 0 and the longer side spans [-1, 1].
  * Both sides share one factor, so distances keep their proportions; a view of one layout then fits the next.
- * @param {Float32Array} xy @returns {Float32Array}
+ * @param {Float32Array} xy @returns {{x: number, y: number, factor: number}} a position p becomes (p - (x, y)) * factor
  */
-export function normalizeXY(xy) {
+export function layoutFrame(xy) {
   const { minX, minY, maxX, maxY } = boundsOf(xy);
-  const centerX = (minX + maxX) / 2, centerY = (minY + maxY) / 2;
-  const factor = 2 / (Math.max(maxX - minX, maxY - minY) || 2);
-  const out = new Float32Array(xy.length);
-  for (let i = 0; i < xy.length; i += 2) {
-    out[i] = (xy[i] - centerX) * factor;
-    out[i + 1] = (xy[i + 1] - centerY) * factor;
-  }
-  return out;
+  return { x: (minX + maxX) / 2, y: (minY + maxY) / 2, factor: 2 / (Math.max(maxX - minX, maxY - minY) || 2) };
 }
 
 /** @param {Bounds} bounds @param {number} margin in pixels @returns {View} that shows all of the bounds */
@@ -190,6 +183,22 @@ export function rowsInBox(grid, box, visible = null) {
 export function rowsInPolygon(grid, polygon, visible = null) {
   if (polygon.length < 6) return new Uint32Array(0);
   return rowsWhere(grid, boundsOf(polygon), visible, (x, y) => pointInPolygon(polygon, x, y));
+}
+
+/**
+ * Rows inside a box where they are few; where they are many, and none is hidden, it looks at none of them.
+ * @param {Grid} grid @param {Bounds} box @param {number} most @returns {Uint32Array | null} ascending; null: more than `most`
+ */
+export function fewRowsInBox(grid, box, most, visible = null) {
+  const { columns, rows, cell, starts } = grid;
+  const clamp = (value, last) => Math.min(Math.max(Math.floor(value / cell), 0), last);
+  const left = clamp(box.minX - grid.minX, columns - 1), right = clamp(box.maxX - grid.minX, columns - 1);
+  const low = clamp(box.minY - grid.minY, rows - 1), high = clamp(box.maxY - grid.minY, rows - 1);
+  let count = 0; // in the cells that lie inside altogether
+  for (let row = low + 1; row < high && right > left; row++) count += starts[row * columns + right] - starts[row * columns + left + 1];
+  if (count > most && !visible) return null;
+  const found = rowsInBox(grid, box, visible);
+  return found.length > most ? null : found;
 }
 
 function rowsWhere(grid, box, visible, accept) {

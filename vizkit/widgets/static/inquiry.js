@@ -24,6 +24,27 @@ export function inParts(request) {
 }
 
 /**
+ * Ask for evidence in two stages, where no method is named: what is there at once, then the slower method that was found
+ * trustworthy here (`better`), which takes the first one's place when it is complete. What is shown meanwhile says in `coming`
+ * {method, done, total} how far that is; if it fails, the first stays and says why in `failed`.
+ * @param {(question: any) => Promise<any>} request @returns {(question: any, show: (reply: any) => boolean) => Promise<any>}
+ */
+export function inStages(request) {
+  const whole = inParts(request);
+  return async (question, show) => {
+    const first = await whole(question, show), method = first.better, total = question.neighbors.length;
+    if (!method || method === first.method || question.method) return first;
+    if (!show({ ...first, coming: { method, done: 0, total } })) return first;
+    try {
+      const last = await whole({ ...question, method }, (part) => show({ ...first, coming: { method, done: part.pairs.length, total } }));
+      return last.pending?.length ? first : { ...last, reason: "of what was measured here, it was found the most trustworthy" };
+    } catch (error) {
+      return { ...first, failed: error?.message || String(error) };
+    }
+  };
+}
+
+/**
  * Ask one question at a time. `ask(question, show)` may call `show` with what it has so far, as often as it has more; it
  * learns whether the answer is still wanted. While one is out, only the newest of the following waits; an answer that is no longer
  * wanted is dropped. After `patience` milliseconds of silence `slow` is told, and a newer question no longer waits; an

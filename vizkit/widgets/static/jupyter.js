@@ -2,23 +2,25 @@
 // travels as a trait, because traits may be merged on their way and events must not be.
 
 import { createExplorer } from "./core.js";
-import { alignedBytes, readData, readPart, readReply } from "./wire.js";
+import { alignedBytes, keepSame, readData, readGuest, readPart, readReply } from "./wire.js";
 
-const DATA_TRAITS = ["ids", "_xy", "_columns", "_thumbnails", "_offsets", "_coming", "_graph", "_similarities", "_k", "_info"];
+const DATA_TRAITS = ["ids", "_maps", "_graphs", "_columns", "_thumbnails", "_offsets", "_coming", "_k", "_info"];
 
 /** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
 export function createJupyterHost(model, view) {
   const open = new Map();
-  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {}, tellPictures = () => {};
+  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {}, tellPictures = () => {}, tellGuest = () => {};
 
   function onMessage(message, buffers) {
     if (message.type === "state" && message.origin !== view) {
       // Only what changed is in a state: the rest may have moved on in the browser meanwhile.
-      tellState({ query: message.query, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
+      tellState({ query: message.query, shown: message.shown, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
     } else if (message.type === "map") {
-      tellMap({ done: message.done, xy: buffers?.length ? new Float32Array(alignedBytes(buffers[0])) : null });
+      tellMap({ map: message.map ?? 0, done: message.done, xy: buffers?.length ? new Float32Array(alignedBytes(buffers[0])) : null });
     } else if (message.type === "thumbnails") {
       if (!message.view || message.view === view) tellPictures(readPart(message, buffers));
+    } else if (message.type === "guest") {
+      if (!message.view || message.view === view) tellGuest(readGuest(message, buffers ?? []));
     } else if (message.type === "problem") {
       tellProblem(message.error);
     } else if (message.type === "reply" && message.view === view && !message.ok && !Number.isInteger(message.serial)) {
@@ -43,12 +45,12 @@ export function createJupyterHost(model, view) {
       if (event.type === "select") model.send({ type: "select", view }, undefined, [event.rows.slice().buffer]);
       else model.send({ ...event, view });
     },
-    request(name, payload) {
+    request(name, payload, files = []) {
       return new Promise((resolve, reject) => {
         serial += 1;
         open.set(serial, { name, resolve, reject });
         try {
-          model.send({ ...payload, type: "request", view, serial, name });
+          model.send({ ...payload, type: "request", view, serial, name }, undefined, files);
         } catch {
           open.delete(serial);
           reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbors keep working."));
@@ -61,6 +63,7 @@ export function createJupyterHost(model, view) {
     },
     onMap(callback) { tellMap = callback; },
     onPictures(callback) { tellPictures = callback; },
+    onGuest(callback) { tellGuest = callback; },
     onProblem(callback) { tellProblem = callback; },
     stop() { model.off("msg:custom", onMessage); },
   };
@@ -84,22 +87,19 @@ function render({ model, el }) {
   const host = createJupyterHost(model, view);
   const explorer = createExplorer(el, host), releaseKeys = keepKeys(el);
   // Several traits change together: one look at all of them is enough.
-  let timer = 0, closed = false;
+  let timer = 0, closed = false, last = host.data, thumbnails = model.get("_thumbnails");
   const onData = () => {
     if (timer) return;
-    timer = setTimeout(() => { timer = 0; if (!closed) explorer.setData(keepSame(readData(model))); }, 0);
+    timer = setTimeout(() => {
+      timer = 0;
+      if (closed) return;
+      const next = keepSame(readData(model), last);
+      if (model.get("_thumbnails") === thumbnails) next.thumbnails = last.thumbnails;
+      thumbnails = model.get("_thumbnails");
+      last = next;
+      explorer.setData(next);
+    }, 0);
   };
-  const seen = new Map();
-  /** Decoded again, equal bytes would look like new data: what did not change is handed on as it was. */
-  function keepSame(data) {
-    for (const [trait, field] of [["_xy", "xy"], ["_thumbnails", "thumbnails"], ["_graph", "graph"]]) {
-      const raw = model.get(trait);
-      if (seen.get(trait)?.raw === raw) data[field] = seen.get(trait).value;
-      seen.set(trait, { raw, value: data[field] });
-    }
-    return data;
-  }
-  keepSame(host.data);
   for (const trait of DATA_TRAITS) model.on(`change:${trait}`, onData);
   return () => {
     closed = true;

@@ -7,7 +7,7 @@ const BAR_WIDTH = 220;
 
 /**
  * @param {{toggle: (code: number) => void, emphasize: (code: number | null) => void}} told
- * @returns {{element: HTMLElement, show: (scale: any, title: string, hidden: Set<number>) => void}}
+ * @returns {{element: HTMLElement, show: (scale: any, title: string, hidden: Set<number>, note: string) => void}}
  */
 export function createLegend(told) {
   const element = make("div", { class: "vk-legend", "data-vizkit": "legend" });
@@ -35,12 +35,13 @@ export function createLegend(told) {
 
   return {
     element,
-    show(scale, title, hidden) {
+    show(scale, title, hidden, note) {
       const focused = element.contains(document.activeElement) ? document.activeElement.dataset.code : null;
       const parts = [];
       if (scale.kind === "category") parts.push(...scale.entries.map((e) => chip(e.code, e.name, e.count, e.color, hidden)));
       if (scale.kind === "number") parts.push(bar(scale, title));
       if (scale.missing) parts.push(chip(-1, "no value", scale.missing, scale.gray, hidden));
+      if (note) parts.push(make("span", { class: "vk-legend-note vk-quiet", text: clipText(note, 300), dir: "auto" }));
       element.replaceChildren(...parts);
       if (focused !== null) element.querySelector(`[data-code="${focused}"]`)?.focus();
     },

@@ -1,7 +1,8 @@
 // The map: points, what is drawn over them, and what the pointer and the keyboard do with both.
 
-import { boundsOf, buildGrid, ease, fitView, mixViews, mixXY, nearestBetween, nearestRow, normalizeXY, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
+import { boundsOf, buildGrid, ease, fewRowsInBox, fitView, layoutFrame, mixViews, mixXY, nearestBetween, nearestRow, panBy, rowsInBox, rowsInPolygon, stepInDirection, toMap, toScreen, zoomAbout } from "./geometry.js";
 import { make } from "./elements.js";
+import { createMosaic, tileSize, typicalSpacing } from "./mosaic.js";
 import { createPoints, pointDiameter } from "./points.js";
 import { drawOverlay } from "./overlay.js";
 import { watchGestures } from "./gestures.js";
@@ -10,10 +11,14 @@ const HOVER_REACH = 20; // CSS pixels from the pointer to the nearest point that
 const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
 const FRAME_TIMES = [80, 600]; // milliseconds, least and most, that points glide to a frame of a layout that is being made
 const DEEPEST_ZOOM = 400;
+const TILES_FROM = 4000; // rows in the view, at most, among which thumbnails are placed
+const REST = 150; // milliseconds that points stand before thumbnails are placed
+const TILE_REACH = 36; // CSS pixels from the middle of a thumbnail to beyond its corner
 
 /**
- * @param {{hover: (row: number) => void, pick: (row: number) => void, select: (rows: Uint32Array, add: boolean) => void,
- *   clear: () => void, notify: (message: string) => void, neighborsOf: (row: number) => ArrayLike<number>, moved: () => void}} told
+ * @param {{hover: (row: number, byKey: boolean) => void, pick: (row: number) => void, select: (rows: Uint32Array, add: boolean) => void,
+ *   clear: () => void, notify: (message: string) => void, neighborsOf: (row: number) => ArrayLike<number>, moved: () => void,
+ *   thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined}} told
  *   `hover(-1)`: no point is hovered any more; `moved`: the view changed
  */
 export function createMap(told) {
@@ -22,14 +27,22 @@ export function createMap(told) {
   surface.append(overlay);
   let xy = new Float32Array(0), before = xy, grid = null, visible = null;
   let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;
-  let marks = { query: -1, neighbors: [], near: -1 }, hover = -1, shape = null;
+  let marks = { query: -1, neighbors: [], near: -1, linked: -1 }, hover = -1, shape = null;
+  let raw = xy, guests = xy; // as they were given: the explorer's own images, and those beside them
   let pointer = null; // where a pointer rests that means what lies under it; null while it drags, is away, or keys walk
   let colors = { ink: "#222", paper: "#fff", accent: "#c2185b" };
   // Points glide from `before` to `xy` while the view turns: two motions, so that a pan or a zoom takes over the view alone.
   let glide = null, turn = null, lastFrame = -Infinity, frame = 0, pointsStale = true;
 
-  const points = createPoints(surface, told.notify, () => redraw());
+  const points = createPoints(surface, told.notify, () => redraw()), mosaic = createMosaic(surface);
+  let rgba = new Uint8Array(0), spacing = null, rest = 0;
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+  function normalized() {
+    const { x, y, factor } = layoutFrame(raw), out = new Float32Array(raw.length + guests.length);
+    for (let i = 0; i < out.length; i++) out[i] = ((i < raw.length ? raw[i] : guests[i - raw.length]) - (i % 2 ? y : x)) * factor;
+    return out;
+  }
 
   /** One draw a frame, whatever happened; hovering alone leaves the points as they are. */
   function redraw(withPoints = true) {
@@ -80,13 +93,42 @@ export function createMap(told) {
     // A pointer at rest tells nothing, though points move under it.
     if (pointer && pointsStale) setHover(rowAt(...pointer));
     const diameter = pointDiameter(xy.length / 2, view.scale / fitScale);
-    if (pointsStale) points.draw(view, t, diameter);
+    if (pointsStale) { points.draw(view, t, diameter); drawTiles(); }
     pointsStale = false;
-    const hoverNeighbors = hover >= 0 && hover !== marks.query ? told.neighborsOf(hover) : [];
-    drawOverlay(overlay, { view, at: position, diameter, ...colors, ...marks, hover, hoverNeighbors, shape });
+    const bright = hover >= 0 ? hover : marks.linked, hoverNeighbors = bright >= 0 && bright !== marks.query ? told.neighborsOf(bright) : [];
+    drawOverlay(overlay, { view, at: position, diameter, ...colors, ...marks, hover: bright, hoverNeighbors, guestsFrom: raw.length / 2, rows: xy.length / 2, sideOf: mosaic.sideOf, shape });
     surface.dataset.drawn = String(Number(surface.dataset.drawn ?? 0) + 1);
     if (moving) told.moved();
     if (glide || turn) redraw();
+  }
+
+  /** Thumbnails in place of points, once they fit. */
+  function drawTiles() {
+    if (glide || !grid) {
+      mosaic.clear();
+      // Neither the first picture nor a frame of a map that unfolds waits for an index.
+      clearTimeout(rest);
+      rest = setTimeout(() => { if (!glide) { shownGrid(); redraw(); } }, REST);
+      return;
+    }
+    spacing ??= typicalSpacing(shownGrid());
+    const size = tileSize(spacing * view.scale), rows = size ? fewRowsInBox(shownGrid(), boxAround(view.width / 2, view.height / 2, view.width / 2 + size, view.height / 2 + size), TILES_FROM, visible) : null;
+    if (!rows) { mosaic.clear(); return; }
+    mosaic.draw({ view, at: position, rows, first: [marks.query, ...marks.neighbors].filter((row) => row >= 0), size, thumbnail: told.thumbnail, peek: told.peek, colorOf: (row) => rgba.subarray(4 * row, 4 * row + 4), redraw });
+  }
+
+  /** @returns {import("./geometry.js").Bounds} in map units, of a box around a pixel */
+  function boxAround(px, py, halfWidth, halfHeight) {
+    return boundsOf([...toMap(view, px - halfWidth, py - halfHeight), ...toMap(view, px + halfWidth, py + halfHeight)]);
+  }
+
+  /** @returns {number} the row whose thumbnail lies under a pixel, or -1 */
+  function tileAt(px, py) {
+    for (const row of fewRowsInBox(shownGrid(), boxAround(px, py, TILE_REACH, TILE_REACH), TILES_FROM, visible) ?? []) {
+      const half = mosaic.sideOf(row) / 2, [x, y] = half ? position(row) : [];
+      if (half && Math.abs(x - px) <= half && Math.abs(y - py) <= half) return row;
+    }
+    return -1;
   }
 
   function look(next) {
@@ -109,7 +151,9 @@ export function createMap(told) {
   /** A pointer means the point that it sees. While points glide an index would serve one look only: all are gone through. */
   function rowAt(px, py) {
     const [x, y] = toMap(current(), px, py), reach = HOVER_REACH / view.scale;
-    return glide ? nearestBetween(before, xy, share(glide), x, y, reach, visible) : nearestRow(shownGrid(), x, y, reach, visible);
+    if (glide) return nearestBetween(before, xy, share(glide), x, y, reach, visible);
+    const tile = spacing && tileSize(spacing * view.scale) ? tileAt(px, py) : -1;
+    return tile >= 0 ? tile : nearestRow(shownGrid(), x, y, reach, visible);
   }
 
   function point(px, py) {
@@ -117,10 +161,10 @@ export function createMap(told) {
     setHover(rowAt(px, py));
   }
 
-  function setHover(row) {
+  function setHover(row, byKey = false) {
     if (row === hover) return;
     hover = row;
-    told.hover(row);
+    told.hover(row, byKey);
     redraw(false);
   }
 
@@ -132,7 +176,7 @@ export function createMap(told) {
       pointer = null;
       const at = hover >= 0 ? hover : marks.query;
       const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(shownGrid(), view.x, view.y, Infinity, visible);
-      if (next >= 0) { reveal(next); setHover(next); }
+      if (next >= 0) { reveal(next); setHover(next, true); }
     } else if (event.key === "Enter" || event.key === " ") {
       if (hover >= 0) told.pick(hover);
     } else if (event.key === "+" || event.key === "=") zoom(view.width / 2, view.height / 2, 1.5);
@@ -148,6 +192,7 @@ export function createMap(told) {
 
   function reveal(row) {
     const [px, py] = position(row), edge = 16;
+    if (!Number.isFinite(px) || !(view.width > 1)) return;
     const dx = Math.max(edge - px, 0) - Math.max(px - view.width + edge, 0);
     const dy = Math.max(edge - py, 0) - Math.max(py - view.height + edge, 0);
     if (dx || dy) { fitted = false; look(panBy(current(), dx, dy)); }
@@ -194,6 +239,7 @@ export function createMap(told) {
     surface,
     redraw,
     reset,
+    reveal,
     position,
     setMode(mode) {
       gestures.setMode(mode);
@@ -201,24 +247,26 @@ export function createMap(told) {
     },
     /**
      * Show a layout. One of as many points as the last is glided to; the zoom stays, and the query stays where it is.
-     * @param {Float32Array} raw (2n) positions in any unit: centered, and scaled to one size, as every layout
-     * @param {number} anchor row to keep in place, or -1
-     * @param {boolean} flowing whether this is one frame of many: the points then move evenly until the next
+     * @param {Float32Array} positions (2n) in any unit: centered, and scaled to one size, as every layout
+     * @param {{anchor?: number, beside?: Float32Array, flowing?: boolean}} how `anchor`: row to keep in place; `beside`: the guests, as many
+     *   as before; `flowing`: whether this is one frame of many: the points then move evenly until the next
      */
-    setPositions(raw, anchor, flowing = false) {
-      const next = normalizeXY(raw), same = next.length === xy.length && next.length > 0, now = performance.now();
+    setPositions(positions, { anchor = -1, beside = guests, flowing = false } = {}) {
+      const same = positions.length === raw.length && positions.length > 0, now = performance.now();
       const time = flowing ? Math.min(Math.max(1.1 * (now - lastFrame), FRAME_TIMES[0]), FRAME_TIMES[1]) : MOVE_TIME;
       lastFrame = now;
       if (flowing && same && calm.matches) return; // Who asked for less motion sees the beginning and the end.
       current();
-      const old = shownXY(), fit = fitView(boundsOf(next), view.width, view.height);
+      raw = positions;
+      guests = beside;
+      const old = shownXY(), next = normalized(), fit = fitView(boundsOf(next), view.width, view.height);
       let goal = fit;
       if (same && !fitted) {
         goal = { ...view, scale: (turn?.to ?? view).scale };
-        if (anchor >= 0) { goal.x += next[2 * anchor] - old[2 * anchor]; goal.y += next[2 * anchor + 1] - old[2 * anchor + 1]; }
+        if (anchor >= 0 && Number.isFinite(next[2 * anchor] - old[2 * anchor])) { goal.x += next[2 * anchor] - old[2 * anchor]; goal.y += next[2 * anchor + 1] - old[2 * anchor + 1]; }
       } else fitted = true;
       xy = next;
-      grid = null;
+      grid = spacing = null;
       fitScale = fit.scale;
       const moving = same && !calm.matches && view.width > 1, motion = { start: now, time, even: flowing };
       before = moving ? old : next;
@@ -230,14 +278,25 @@ export function createMap(told) {
       redraw();
       told.moved();
     },
-    /** @param {Uint8Array} rgba 4n @param {Uint8Array | null} shown 0 hides a row */
-    setColors(rgba, shown) {
+    /** Images beside those of the layout, in its unit; no number: not on this map. The layout and the view stay. @param {Float32Array} positions (2g) */
+    setGuests(positions) {
+      guests = positions;
+      xy = normalized();
+      // What moves goes on moving; a guest is where it belongs at once.
+      before = glide ? xy.map((v, i) => (i < raw.length ? before[i] : v)) : xy;
+      grid = spacing = null;
+      points.setPositions(before, xy);
+      redraw();
+    },
+    /** @param {Uint8Array} colorsOfRows 4n: red, green, blue, opacity @param {Uint8Array | null} shown 0 hides a row */
+    setColors(colorsOfRows, shown) {
+      rgba = colorsOfRows;
       visible = shown;
       points.setColors(rgba);
       if (hover >= 0 && visible && !visible[hover]) setHover(-1);
       redraw();
     },
-    /** @param {Partial<{query: number, neighbors: ArrayLike<number>, near: number}>} next */
+    /** @param {Partial<{query: number, neighbors: ArrayLike<number>, near: number, linked: number}>} next `linked`: hovered on the map beside this one */
     setMarks(next) {
       marks = { ...marks, ...next };
       redraw(false);
@@ -249,8 +308,10 @@ export function createMap(told) {
     },
     destroy() {
       cancelAnimationFrame(frame);
+      clearTimeout(rest);
       sizes.disconnect();
       gestures.destroy();
+      mosaic.clear();
       points.destroy();
       surface.remove();
     },

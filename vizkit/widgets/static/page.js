@@ -1,35 +1,79 @@
-// The explorer in a page of its own, without a kernel: data and the evidence of chosen queries lie in the page.
+// The explorer in a page of its own, without a kernel: data, and what was computed for chosen queries, lie in the page.
 
 import { createExplorer } from "./core.js";
-import { readData, readReply } from "./wire.js";
+import { readData, readGuest, readReply } from "./wire.js";
+
+const NOT_HERE = {
+  evidence: "This page holds no evidence for this image: only the notebook can compute it.",
+  matches: "This page holds no matching patches of this pair: only the notebook can compute them.",
+};
 
 /** @param {string} text base64 @returns {Uint8Array} */
 function fromBase64(text) {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const characters = atob(text), bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+  return bytes;
 }
 
-/** Turn every {"$bytes": base64} back into bytes. @param {any} value @returns {any} */
-export function withBytes(value) {
-  if (Array.isArray(value)) return value.map(withBytes);
+/** @param {Uint8Array} bytes compressed by gzip @returns {Promise<Uint8Array>} */
+async function inflate(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** @typedef {{numbers: Uint8Array, pictures: Uint8Array}} Packed what references mean: see Packed in export.py */
+
+/** @param {[kind: "bytes" | "numbers" | "i1" | "i2", start: number, length: number, scale?: number]} reference @param {Packed} packed @returns {Uint8Array} */
+function referred([kind, start, length, scale], packed) {
+  const bytes = (kind === "bytes" ? packed.pictures : packed.numbers).subarray(start, start + length);
+  if (kind === "bytes" || kind === "numbers") return bytes;
+  const words = bytes.slice().buffer, whole = kind === "i1" ? new Int8Array(words) : new Int16Array(words);
+  return new Uint8Array(Float32Array.from(whole, (value) => value * scale).buffer);
+}
+
+/** Put bytes in place of every reference. @param {any} value @param {Packed} packed @returns {any} */
+export function unpack(value, packed) {
+  if (Array.isArray(value)) return value.map((inner) => unpack(inner, packed));
   if (value === null || typeof value !== "object") return value;
-  if (typeof value.$bytes === "string") return fromBase64(value.$bytes);
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, withBytes(inner)]));
+  if (value.$) return referred(value.$, packed);
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, unpack(inner, packed)]));
 }
 
-/** @param {any} study what Python wrote @returns {import("./core.js").Host} */
-export function createPageHost(study) {
-  const { traits, evidence, query, selection } = study;
+/** @param {any} study what Python wrote @param {Packed} packed @returns {import("./core.js").Host} */
+export function createPageHost({ traits, answers, guests, state }, packed) {
+  const known = new Map(answers.map(([asked, ...answer]) => [JSON.stringify(asked), answer]));
   return {
-    data: readData({ get: (name) => withBytes(traits[name]) }),
+    live: false,
+    data: readData({ get: (name) => unpack(traits[name], packed) }),
     send() {},
-    async request(name, question) {
-      const found = name === "evidence" ? evidence[question.query] : null;
-      if (!found) throw new Error("This page holds no evidence for this image: only the notebook can compute it.");
-      return readReply("evidence", found.fields, found.buffers.map(fromBase64));
+    async request(name, { graph, query, neighbor }) {
+      const found = known.get(JSON.stringify(name === "matches" ? [name, graph, query, neighbor] : [name, graph, query]));
+      if (!found) throw new Error(NOT_HERE[name] ?? "Only the notebook can compute this: the page holds what was there when it was written.");
+      const [fields, buffers] = found;
+      if (fields.error) throw new Error(fields.error);
+      return readReply(name, fields, unpack(buffers, packed));
     },
-    onState(callback) { callback({ query, selection: Uint32Array.from(selection) }); },
+    onGuest(callback) {
+      for (const [message, picture] of guests) callback(readGuest(message, [unpack(picture, packed)]));
+    },
+    onState(callback) { callback({ ...state, selection: Uint32Array.from(state.selection) }); },
   };
 }
 
-const place = globalThis.document?.getElementById("vizkit-study");
-if (place) createExplorer(document.getElementById("vizkit-explorer"), createPageHost(JSON.parse(place.textContent)));
+/** Show the study that lies in the page. @param {HTMLElement} element */
+async function openStudy(element) {
+  try {
+    const part = (name) => fromBase64(document.getElementById(`vizkit-${name}`).textContent);
+    const [study, numbers] = await Promise.all([inflate(part("study")), inflate(part("numbers"))]);
+    const host = createPageHost(JSON.parse(new TextDecoder().decode(study)), { numbers, pictures: part("pictures") });
+    element.replaceChildren();
+    createExplorer(element, host);
+  } catch (error) {
+    const old = typeof DecompressionStream === "undefined";
+    element.textContent = old ? "This page needs a browser of 2023 or later." : `This page cannot be shown: ${error?.message || error}`;
+    throw error;
+  }
+}
+
+const place = globalThis.document?.getElementById("vizkit-explorer");
+if (place && document.getElementById("vizkit-study")) openStudy(place);

@@ -1,221 +1,306 @@
-// The panel: the query, its neighbors, and the evidence over both.
+// The panel: the query, its neighbors with what makes them alike, one pair patch by patch, and two in contrast.
 
-import { clipText, cssColor, make } from "./elements.js";
+import { clipText, make } from "./elements.js";
 import { formatNumber } from "./colors.js";
-import { cellAt, drawEvidenceBar, drawPicture } from "./evidence.js";
+import { createContrast } from "./contrast.js";
+import { cellAt, decodeSeen, drawPicture } from "./evidence.js";
+import { createInquiry, inStages } from "./inquiry.js";
+import { createMethod } from "./method.js";
+import { createPair } from "./pair.js";
+import { createTiles } from "./tiles.js";
+import { createTrail } from "./trail.js";
 
-const QUERY_SIZE = 152; // CSS pixels
-const TILE_SIZE = 84;
+/** @typedef {import("./tiles.js").Neighbor} Neighbor */
+/**
+ * @typedef {{row: number, id: string, graph: number, guest?: boolean, note?: string, facts: [string, string][], can_explain: boolean, why_not: string,
+ *   thumbnail: Promise<ImageBitmap | null>, sharp: Promise<ImageBitmap | null>, neighbors: Neighbor[]}} Item
+ */
+
+const QUERY_SIZE = 152; // CSS pixels, where nothing is laid out yet
 const SILENT = "The kernel is not answering: it may be busy, restarted or gone. Map, hover and neighbors keep working.";
+const NO_HISTORY = { back: false, forward: false, trail: [], at: -1 };
 
 /**
- * @param {{methods: {name: string, title: string}[], can_explain: boolean, why_not: string}} options
- * @param {{pick: (row: number) => void, back: () => void, clear: () => void, method: (name: string) => void,
- *   near: (row: number) => void}} told `near(-1)`: no neighbor is pointed at any more
+ * @param {{methods: {name: string, title: string}[]}} options
+ * @param {{pick: (row: number) => void, back: () => void, forward: () => void, jump: (index: number) => void, clear: () => void,
+ *   near: (row: number) => void, request: (name: string, payload: any) => Promise<any>}} told `near(-1)`: no neighbor is pointed at any more
  */
 export function createPanel(options, told) {
-  const element = make("aside", { class: "vk-panel", "aria-label": "Query and neighbors" });
-  const back = make("button", { type: "button", class: "vk-button", text: "← Back", title: "The query before this one (Backspace)", on: { click: told.back } });
-  const close = make("button", { type: "button", class: "vk-button", text: "Clear", title: "No query (Escape)", on: { click: told.clear } });
-  const queryPicture = make("canvas", { class: "vk-query-image", role: "img" });
-  const queryName = make("div", { class: "vk-query-id", dir: "auto" }), queryFacts = make("dl", { class: "vk-facts" });
+  const trail = createTrail(told), queryPicture = make("canvas", { class: "vk-query-image", role: "img" });
+  const queryName = make("div", { class: "vk-query-id", dir: "auto" }), queryNote = make("div", { class: "vk-query-note", "data-vizkit": "note" }), queryFacts = make("dl", { class: "vk-facts" });
   const query = make("section", { class: "vk-query", "data-vizkit": "query", "aria-label": "Query" }, queryPicture,
-    make("div", { class: "vk-query-text" }, make("div", { class: "vk-over", text: "Query" }), queryName, queryFacts, make("div", { class: "vk-row" }, back, close)));
+    make("div", { class: "vk-query-text" }, make("div", { class: "vk-over", text: "Query" }), queryName, queryNote, queryFacts));
   const empty = make("p", { class: "vk-empty", text: "Click a point to see its neighbors." });
-  const evidence = make("section", { class: "vk-evidence", "data-vizkit": "evidence", "data-explains": options.can_explain, "aria-label": "Evidence" });
-  const list = make("ol", { class: "vk-neighbors", "aria-label": "Nearest neighbors, best first" });
-  const method = make("select", { class: "vk-select", "aria-label": "Evidence method", on: { change: () => told.method(method.value) } },
-    ...options.methods.map((m) => make("option", { value: m.name, text: m.title })));
-  const slider = make("input", { type: "range", min: 0, max: 100, value: 70, class: "vk-slider", "aria-label": "Opacity of the evidence", title: "Opacity of the evidence", on: { input: paintAll } });
-  const bar = make("canvas", { class: "vk-evidence-bar", role: "img" });
-  const unit = make("div", { class: "vk-quiet vk-unit" }), source = make("div", { class: "vk-source" }), message = make("div", { class: "vk-message", role: "status" });
-  const controls = make("div", { class: "vk-row" }, method, make("label", { class: "vk-row vk-opacity" }, make("span", { class: "vk-quiet", text: "Opacity" }), slider)), scaleBlock = make("div", { class: "vk-scale" }, bar, unit);
-  evidence.append(controls, scaleBlock, source, message);
-  element.append(empty, query, evidence, list);
+  const tiles = createTiles({ pick: pickTile, match: openPair, point: pointAt, read: (index, cell) => read(cell) });
+  const pair = createPair({ request: told.request, close: leave, step: (by) => openPair(paired + by) });
+  const contrast = createContrast({ request: told.request, close: leave, changed: paintPicking });
+  const method = createMethod(options.methods, contrast.banner, { method: chooseMethod, opacity: paintAll, contrast: togglePicking });
+  const overview = make("div", { class: "vk-overview" }, query, method.element, tiles.element);
+  const element = make("aside", { class: "vk-panel", "aria-label": "Query and neighbors", on: { keydown: onKey } }, empty, trail.element, overview, pair.element, contrast.element);
+  const inquiry = createInquiry(inStages((question) => told.request("evidence", question)), hear);
+  const resized = new ResizeObserver(paintAll);
+  resized.observe(element);
 
-  let item = null, tiles = [], reply = null, paired = 0, images = { query: null }, value = null;
-  const opacity = () => Number(slider.value) / 100;
+  /** @type {Item | null} */ let item = null;
+  let reply = null, wanted = null, paired = 0, images = {}, value = null, turn = 0;
 
-  function evidenceOf(side, index) {
-    const pair = reply?.pairs[index];
-    if (!pair) return null;
-    const map = side === "a" ? pair.map_a : pair.map_b;
-    return { map, rows: pair[`rows_${side}`], cols: pair[`cols_${side}`], signed: reply.signed, limit: reply.limit };
+  // --- evidence ------------------------------------------------------------------------------------------------------
+
+  function ask() {
+    if (!item?.neighbors.length || !item.can_explain) { inquiry.drop(); return; }
+    inquiry.ask({ graph: item.graph, query: item.id, neighbors: item.neighbors.map((n) => n.id), method: wanted });
   }
 
-  function paintQuery() {
-    queryPicture.place = drawPicture(queryPicture, QUERY_SIZE, images.seen ?? images.sharp ?? images.query, images.seen ? evidenceOf("a", paired) : null, opacity());
+  function chooseMethod(name) {
+    wanted = name;
+    ask();
   }
 
-  function paintTile(tile, index) {
-    tile.picture.place = drawPicture(tile.picture, TILE_SIZE, tile.seen ?? tile.image, tile.seen ? evidenceOf("b", index) : null, opacity());
-    tile.element.toggleAttribute("data-paired", Boolean(reply) && index === paired);
-  }
-
-  function paintBar() {
-    if (!reply) return;
-    const width = Math.max(scaleBlock.clientWidth, 120), ink = getComputedStyle(element).color;
-    drawEvidenceBar(bar, width, { signed: reply.signed, limit: reply.limit, opacity: Math.max(opacity(), 0.05), ink, value: value?.value ?? null });
-    const about = tiles[paired] ? ` · query: for neighbor ${paired + 1}` : "";
-    unit.textContent = value ? `${formatNumber(value.value)} ${reply.unit} · row ${value.row + 1}, column ${value.col + 1}` : `${reply.unit}${about}`;
-    bar.setAttribute("aria-label", `Scale of all pictures: ${formatNumber(reply.signed ? -reply.limit : 0)} to ${formatNumber(reply.limit)} ${reply.unit}`);
-  }
-
-  function paintAll() {
-    paintQuery();
-    tiles.forEach(paintTile);
-    paintBar();
-  }
-
-  /** Show the query's map for another neighbor. */
-  function pair(index) {
-    if (index === paired) return;
-    paired = index;
-    paintQuery();
-    tiles.forEach((tile, i) => tile.element.toggleAttribute("data-paired", Boolean(reply) && i === paired));
-    paintBar();
-  }
-
-  function readCell(canvas, overlay, event) {
-    const box = canvas.getBoundingClientRect();
-    const cell = overlay ? cellAt(canvas.place, overlay, event.clientX - box.left, event.clientY - box.top) : null;
-    if (cell?.row === value?.row && cell?.col === value?.col && cell?.value === value?.value) return;
-    value = cell;
-    paintBar();
-  }
-  const noCell = () => { if (value) { value = null; paintBar(); } };
-  queryPicture.addEventListener("pointermove", (event) => readCell(queryPicture, images.seen ? evidenceOf("a", paired) : null, event));
-  queryPicture.addEventListener("pointerleave", noCell);
-
-  function makeTile(neighbor, index) {
-    const picture = make("canvas", { class: "vk-tile-image" });
-    const similarity = make("span", { class: "vk-similarity", text: neighbor.similarity.toFixed(3).replace("-", "−") });
-    const dot = make("span", { class: "vk-dot", style: `background:${cssColor(neighbor.color)}` });
-    const label = make("span", { class: "vk-tile-label", text: clipText(neighbor.label), dir: "auto" });
-    const button = make("button", {
-      type: "button", class: "vk-tile", "data-vizkit": "neighbor", "data-id": neighbor.id, tabindex: index ? -1 : 0,
-      title: clipText(neighbor.id, 120), "aria-label": `Neighbor ${index + 1}, ${clipText(neighbor.id, 120)}, ${clipText(neighbor.label, 60)}, similarity ${neighbor.similarity.toFixed(3)}. Enter makes it the query.`,
-      on: {
-        click: () => told.pick(neighbor.row),
-        pointerenter: () => { pair(index); told.near(neighbor.row); },
-        pointerleave: () => { noCell(); told.near(-1); },
-        pointermove: (event) => readCell(picture, tiles[index]?.seen ? evidenceOf("b", index) : null, event),
-        focus: () => { pair(index); told.near(neighbor.row); focusable(index); },
-        blur: () => told.near(-1),
-      },
-    }, picture, make("span", { class: "vk-tile-line" }, make("span", { class: "vk-rank", text: String(index + 1) }), similarity),
-    make("span", { class: "vk-tile-line" }, dot, label));
-    list.append(make("li", {}, button));
-    const tile = { element: button, picture, dot, image: null, seen: null };
-    neighbor.thumbnail.then((bitmap) => { tile.image = bitmap; button.toggleAttribute("data-blank", !bitmap && !tile.seen); paintTile(tile, index); });
-    return tile;
-  }
-
-  /** One neighbor at a time can be reached by Tab; arrows move between them. */
-  function focusable(index) {
-    tiles.forEach((tile, i) => { tile.element.tabIndex = i === index ? 0 : -1; });
-  }
-
-  function walk(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) {
-      if (event.key === "Escape") { told.clear(); event.stopPropagation(); }
-      return;
-    }
-    const at = tiles.findIndex((tile) => tile.element === document.activeElement);
-    const perRow = tiles.filter((tile) => tile.element.offsetTop === tiles[0].element.offsetTop).length || 1;
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow, ArrowUp: -perRow }[event.key];
-    if (at >= 0 && step) tiles[Math.min(Math.max(at + step, 0), tiles.length - 1)].element.focus();
-    else if (event.key === "Backspace") told.back();
-    else if (event.key === "Escape") told.clear();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-  element.addEventListener("keydown", walk);
-
-  function say(text, kind) {
-    message.textContent = text;
-    message.hidden = !text;
-    message.className = `vk-message vk-message-${kind}`;
-    if (kind === "error") message.dataset.vizkit = "error";
-    else delete message.dataset.vizkit;
-  }
-
-  async function showReply(next) {
-    const shownFor = item, decode = (blob) => (blob ? createImageBitmap(blob).catch(() => null) : null);
-    const seen = await Promise.all([decode(next.query_seen), ...next.pairs.map((p) => decode(p.seen))]);
-    if (item !== shownFor) return;
-    reply = next;
-    images.seen = seen[0];
-    // Pairs are matched by id: the kernel may leave one out.
-    const places = new Map(next.pairs.map((p, i) => [p.id, i]));
-    reply = { ...next, pairs: tiles.map((tile) => next.pairs[places.get(tile.id)] ?? null) };
-    for (const tile of tiles) tile.seen = places.has(tile.id) ? seen[1 + places.get(tile.id)] : null;
-    if (options.methods.some((m) => m.name === next.method)) method.value = next.method;
-    source.replaceChildren(
-      make("span", { class: "vk-badge", text: clipText(next.measured || "not measured", 80), title: "Whether this method was tested on this network" }),
-      make("span", { text: clipText([next.title, next.layer && `layer ${next.layer}`].filter(Boolean).join(" · ")) }),
-      make("span", { class: "vk-quiet", text: clipText(next.reason ?? "", 400) }));
-    scaleBlock.hidden = source.hidden = false;
-    say(next.pending?.length ? `Computing evidence for ${next.pending.length} more…` : "", next.pending?.length ? "loading" : "quiet");
+  /** @param {import("./inquiry.js").Answer} answer */
+  function hear(answer) {
+    element.dataset.evidence = answer.status;
+    if (answer.status === "ready") { showReply(answer.reply); return; }
+    if (answer.status === "loading") { forgetReply(); method.say("Computing evidence…", "loading"); }
+    if (answer.status === "slow") method.say(SILENT, "error");
+    if (answer.status === "error") { forgetReply(); method.say(answer.message, "error"); }
     paintAll();
   }
 
-  function forgetReply() {
-    reply = null;
-    value = null;
-    images.seen = null;
-    for (const tile of tiles) tile.seen = null;
-    scaleBlock.hidden = source.hidden = true;
+  async function showReply(next) {
+    // Pictures take their time: a reply that was overtaken by a newer one must not come back.
+    const mine = ++turn, seen = await Promise.all([decodeSeen(next.query_seen), ...next.pairs.map((p) => decodeSeen(p.seen))]);
+    if (mine !== turn || !item) return;
+    // Pairs are matched by id: the kernel may leave one out, and a slow method sends one after the other.
+    const places = new Map(next.pairs.map((p, i) => [p.id, i]));
+    reply = { ...next, pairs: item.neighbors.map((n) => next.pairs[places.get(n.id)] ?? null) };
+    images.seen = seen[0];
+    item.neighbors.forEach((n, i) => tiles.setSeen(i, places.has(n.id) ? seen[1 + places.get(n.id)] : null));
+    method.show(next);
+    sayProgress(next);
+    paintAll();
+    pair.renew({ images: pairImages(), maps: pairMaps() });
   }
+
+  function sayProgress({ pending, coming, failed, pairs }) {
+    const count = (done, total) => `${done} of ${total} neighbors`;
+    if (failed) method.say(`The better method did not come: ${failed}`, "error");
+    else if (coming) method.say(`${method.title(coming.method)}, the better method here: ${count(coming.done, coming.total)}`, "loading");
+    else if (pending?.length) method.say(`Computing: ${count(pairs.length, pairs.length + pending.length)}`, "loading");
+    else method.say("");
+  }
+
+  function forgetReply() {
+    turn++;
+    reply = value = null;
+    images.seen = null;
+    item?.neighbors.forEach((_, i) => tiles.setSeen(i, null));
+    method.show(null);
+  }
+
+  function evidenceOf(side, index) {
+    const found = reply?.pairs[index];
+    if (!found) return null;
+    return { map: found[`map_${side}`], rows: found[`rows_${side}`], cols: found[`cols_${side}`], signed: reply.signed, limit: reply.limit, unit: reply.unit };
+  }
+
+  // --- painting ------------------------------------------------------------------------------------------------------
+
+  function paintQuery() {
+    queryPicture.place = drawPicture(queryPicture, queryPicture.clientWidth || QUERY_SIZE, images.seen ?? images.sharp ?? images.query, images.seen ? evidenceOf("a", paired) : null, method.opacity());
+  }
+
+  function paintScale() {
+    const about = item?.neighbors.length > 1 ? ` · query: for neighbor ${paired + 1}` : "";
+    const text = value ? `${formatNumber(value.value)} ${reply?.unit} · row ${value.row + 1}, column ${value.col + 1}` : `${reply?.unit}${about}`;
+    method.scale(reply ? { signed: reply.signed, limit: reply.limit, text } : null, value?.value ?? null);
+  }
+
+  function paintAll() {
+    if (!item) return;
+    paintQuery();
+    tiles.paint((index) => evidenceOf("b", index), method.opacity());
+    tiles.frame(reply ? paired : -1);
+    paintScale();
+    pair.paint();
+    contrast.paint();
+  }
+
+  /** Another neighbor is pointed at: the query's map for it is shown, and the map of points is told. */
+  function pointAt(index) {
+    told.near(index < 0 ? -1 : item.neighbors[index].row);
+    if (index < 0 || index === paired) return;
+    paired = index;
+    paintQuery();
+    tiles.frame(reply ? paired : -1);
+    paintScale();
+  }
+
+  function read(cell) {
+    if (cell?.row === value?.row && cell?.col === value?.col && cell?.value === value?.value) return;
+    value = cell;
+    paintScale();
+  }
+  queryPicture.addEventListener("pointermove", (event) => {
+    const box = queryPicture.getBoundingClientRect();
+    read(images.seen ? cellAt(queryPicture.place, evidenceOf("a", paired), event.clientX - box.left, event.clientY - box.top) : null);
+  });
+  queryPicture.addEventListener("pointerleave", () => read(null));
+
+  // --- views: all neighbors, one pair, a contrast --------------------------------------------------------------------
+
+  const pairImages = () => ({ a: images.seen ?? images.sharp ?? images.query, b: tiles.imageOf(paired) });
+  const pairMaps = () => (evidenceOf("a", paired) ? { a: evidenceOf("a", paired), b: evidenceOf("b", paired) } : null);
+
+  function showView() {
+    const large = !pair.element.hidden || contrast.isOpen();
+    overview.hidden = large || !item;
+  }
+
+  function openPair(index) {
+    const neighbor = item?.neighbors[index], walking = !pair.element.hidden;
+    if (!neighbor || !item.can_explain) return;
+    contrast.stop();
+    paired = index;
+    pair.show({ graph: item.graph, query: item, neighbor, rank: index + 1, count: item.neighbors.length, images: pairImages(), maps: pairMaps() });
+    showView();
+    pair.paint();
+    if (!walking) pair.focus();
+    told.near(neighbor.row);
+  }
+
+  function togglePicking() {
+    if (contrast.isPicking()) { contrast.stop(); return; }
+    contrast.start({ graph: item.graph, id: item.id, row: item.row, image: images.sharp ?? images.query, method: wanted });
+  }
+
+  function paintPicking() {
+    const taken = contrast.taken();
+    method.picking(contrast.isPicking(), Boolean(item?.neighbors.length));
+    element.toggleAttribute("data-picking", contrast.isPicking());
+    tiles.choose(taken < 0 ? -1 : item.neighbors.findIndex((n) => n.row === taken));
+  }
+
+  function pickTile(index) {
+    if (contrast.isPicking()) take(item.neighbors[index]);
+    else told.pick(item.neighbors[index].row);
+  }
+
+  /** @param {import("./contrast.js").Choice} choice @returns {boolean} whether an image was awaited, and is taken */
+  function take(choice) {
+    if (!item || !contrast.isPicking()) return false;
+    if (contrast.pick(choice)) {
+      showView();
+      contrast.paint();
+      contrast.focus();
+    }
+    return true;
+  }
+
+  /** Leave what is open, one step at a time. @returns {boolean} whether anything was */
+  function leave() {
+    const closing = !pair.element.hidden || contrast.isOpen(), picking = contrast.isPicking(), hadFocus = element.contains(document.activeElement);
+    if (!closing && !picking) return false;
+    const wasPair = !pair.element.hidden;
+    closeViews();
+    if (hadFocus && wasPair) tiles.focus(paired);
+    else if (hadFocus) method.focusContrast();
+    paintAll();
+    return true;
+  }
+
+  function closeViews() {
+    if (!pair.element.hidden) { pair.show(null); told.near(-1); }
+    contrast.close();
+    showView();
+  }
+
+  function onKey(event) {
+    if (event.key === "Escape") { if (!pair.release() && !leave()) told.clear(); }
+    else if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    else if (event.key === "Backspace") { if (event.shiftKey) told.forward(); else told.back(); }
+    else if (event.key.toLowerCase() === "m" && tiles.focused() >= 0) openPair(tiles.focused());
+    else if (!tiles.walk(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  // --- what is shown -------------------------------------------------------------------------------------------------
+
+  const sameQuestion = (a, b) => Boolean(a && b) && a.id === b.id && a.graph === b.graph && a.can_explain === b.can_explain
+    && a.neighbors.length === b.neighbors.length && a.neighbors.every((n, i) => n.id === b.neighbors[i].id && n.similarity === b.neighbors[i].similarity && n.only_here === b.neighbors[i].only_here);
+
+  function showQuery() {
+    query.dataset.id = item.id;
+    queryName.textContent = queryName.title = clipText(item.id);
+    queryNote.textContent = clipText(item.note ?? "", 300);
+    queryNote.hidden = !item.note;
+    queryPicture.setAttribute("aria-label", `Query picture ${clipText(item.id, 120)}`);
+    queryFacts.replaceChildren(...item.facts.flatMap(([key, text]) => [make("dt", { text: clipText(key, 40), dir: "auto" }), make("dd", { text: clipText(text), dir: "auto" })]));
+  }
+
+  function loadPictures(shown) {
+    const keep = (name) => (bitmap) => {
+      if (item?.id !== shown.id || !bitmap) return;
+      images[name] = bitmap;
+      paintQuery();
+      pair.renew({ images: pairImages() });
+    };
+    shown.thumbnail.then(keep("query"), () => {});
+    shown.sharp.then(keep("sharp"), () => {});
+  }
+
+  function showItem(next) {
+    const hadFocus = tiles.hasFocus();
+    if (item && item.graph !== next.graph) method.forgetVerdicts();
+    item = next;
+    paired = 0;
+    images = {};
+    turn++;
+    reply = value = null;
+    closeViews();
+    showQuery();
+    tiles.show(next.neighbors, next.can_explain);
+    method.show(null);
+    method.allow(next.can_explain, next.why_not);
+    loadPictures(next);
+    paintAll();
+    ask();
+    if (hadFocus) tiles.focus(0);
+  }
+
+  function showNothing() {
+    item = null;
+    delete query.dataset.id;
+    inquiry.drop();
+    closeViews();
+    tiles.show([], false);
+  }
+  showNothing();
 
   return {
     element,
     repaint: paintAll,
-    /**
-     * @param {{row: number, id: string, facts: [string, string][], thumbnail: Promise<ImageBitmap | null>, sharp: Promise<ImageBitmap | null>,
-     *   neighbors: {row: number, id: string, label: string, similarity: number, color: number[], thumbnail: Promise<ImageBitmap | null>}[]} | null} next
-     * @param {boolean} canGoBack
-     */
-    show(next, canGoBack) {
-      const hadFocus = list.contains(document.activeElement);
-      item = next;
+    take,
+    leave: () => pair.release() || leave(),
+    /** Show a query, or none. One that is shown already keeps its evidence and what is open. @param {Item | null} next @param {import("./trail.js").History} history */
+    show(next, history = NO_HISTORY) {
       empty.hidden = Boolean(next);
-      query.hidden = list.hidden = !next;
-      evidence.hidden = !next;
-      back.disabled = !canGoBack;
-      list.replaceChildren();
-      tiles = [];
-      paired = 0;
-      images = { query: null };
-      forgetReply();
-      if (!next) { delete query.dataset.id; return; }
-      query.dataset.id = next.id;
-      queryName.textContent = clipText(next.id);
-      queryPicture.setAttribute("aria-label", `Query picture ${clipText(next.id, 120)}`);
-      queryFacts.replaceChildren(...next.facts.flatMap(([key, text]) => [make("dt", { text: clipText(key, 40), dir: "auto" }), make("dd", { text: clipText(text), dir: "auto" })]));
-      paintQuery();
-      const keep = (name) => (bitmap) => { if (item === next && bitmap) { images[name] = bitmap; paintQuery(); } };
-      next.thumbnail.then(keep("query"));
-      next.sharp.then(keep("sharp"), () => {});
-      tiles = next.neighbors.map((neighbor, index) => Object.assign(makeTile(neighbor, index), { id: neighbor.id }));
-      if (!tiles.length) list.append(make("li", { class: "vk-quiet", text: "This image has no neighbors here." }));
-      controls.hidden = !options.can_explain;
-      if (!options.can_explain) say(options.why_not, "quiet");
-      if (hadFocus) tiles[0]?.element.focus({ preventScroll: true });
+      trail.element.hidden = !next && !history.trail.length;
+      trail.show(history);
+      if (!next) showNothing();
+      else if (sameQuestion(item, next)) {
+        item = next;
+        showQuery();
+        tiles.renew(next.neighbors);
+      } else showItem(next);
     },
     /** @param {number[][]} colors one a neighbor: the dots follow the map's colors */
-    recolor(colors) {
-      tiles.forEach((tile, i) => { tile.dot.style.background = cssColor(colors[i]); });
-    },
-    /** @param {import("./inquiry.js").Answer} answer */
-    setEvidence(answer) {
-      element.dataset.evidence = answer.status;
-      if (answer.status === "ready") { showReply(answer.reply); return; }
-      if (answer.status === "loading") { forgetReply(); say("Computing evidence…", "loading"); }
-      if (answer.status === "slow") say(SILENT, "error");
-      if (answer.status === "error") { forgetReply(); say(answer.message, "error"); }
-      paintAll();
+    recolor: tiles.recolor,
+    destroy() {
+      resized.disconnect();
+      inquiry.destroy();
+      pair.destroy();
+      contrast.destroy();
     },
   };
 }

@@ -51,11 +51,11 @@ export async function decodePicture(blob) {
  */
 export function createPictures(data, requestPicture) {
   const thumbnails = new RecentMap(THUMBNAILS_KEPT), decoded = new RecentMap(THUMBNAILS_KEPT), sharpOnes = new RecentMap(SHARP_KEPT);
-  const added = new Map(), waiting = new Map(); // files that came in parts, and who waits for one, by row
+  const added = new Map(), guests = new Map(), waiting = new Map(); // files that came in parts, and who waits for one, by row
 
   function fileOf(row) {
     if (added.has(row)) return added.get(row);
-    return data.thumbnails && data.offsets ? data.thumbnails.subarray(data.offsets[row], data.offsets[row + 1]) : null;
+    return data.thumbnails && data.offsets && row < data.ids.length ? data.thumbnails.subarray(data.offsets[row], data.offsets[row + 1]) : null;
   }
 
   const has = (row) => Boolean(fileOf(row)?.length);
@@ -95,7 +95,7 @@ export function createPictures(data, requestPicture) {
 
   /** The same images, with data that is newer. */
   function setData(next) {
-    if (next.thumbnails !== data.thumbnails && !next.coming) added.clear();
+    if (next.thumbnails !== data.thumbnails && !next.coming) for (const row of added.keys()) if (!guests.has(row)) added.delete(row);
     data = next;
     serve([...waiting.keys()]);
   }
@@ -105,7 +105,7 @@ export function createPictures(data, requestPicture) {
     if (!data.has_pictures) return Promise.resolve(null);
     const known = sharpOnes.get(row);
     if (known) return known;
-    const promise = requestPicture(data.ids[row]).then((reply) => decodePicture(reply.image));
+    const promise = requestPicture(guests.get(row) ?? data.ids[row]).then((reply) => decodePicture(reply.image));
     // A refusal is not kept: the kernel may be back at the next try.
     promise.catch(() => sharpOnes.entries.delete(row));
     return sharpOnes.set(row, promise);
@@ -114,5 +114,12 @@ export function createPictures(data, requestPicture) {
   /** @param {number} row @returns {ImageBitmap | undefined} the thumbnail if it is decoded already */
   const peek = (row) => decoded.get(row);
 
-  return { has, isComing, thumbnail, peek, sharp, add, setData };
+  /** A picture of a row beyond those of the data. @param {Uint8Array} file */
+  function addGuest(row, id, file) {
+    if (added.get(row)) return; // the same guest, with another place on a map
+    guests.set(row, id);
+    added.set(row, file);
+  }
+
+  return { has, isComing, thumbnail, peek, sharp, add, addGuest, setData };
 }

@@ -4,15 +4,16 @@ import { make } from "./elements.js";
 
 const SPOKEN_STEP = 0.25; // a screen reader hears every quarter, not every frame
 
-/** @param {number} done in [0, 1] @returns {string} rounded down: 100% only at the end */
-export function progressText(done) {
-  if (!(done > 0)) return "UMAP begins…"; // on a fresh install it compiles first, for up to a minute
-  return `UMAP ${Math.floor(100 * Math.min(Math.max(done, 0), 1) + 1e-6)}%`;
+/** @param {number} done in [0, 1] @param {string} name of the map; empty where there is one @returns {string} rounded down: 100% only at the end */
+export function progressText(done, name = "") {
+  const whose = name ? `${name}: ` : "";
+  if (!(done > 0)) return `${whose}UMAP begins…`; // on a fresh install it compiles first, for up to a minute
+  return `${whose}UMAP ${Math.floor(100 * Math.min(Math.max(done, 0), 1) + 1e-6)}%`;
 }
 
 /**
  * @param {{stop: () => void, focusElsewhere: () => void}} told `focusElsewhere`: the button that had the focus goes away
- * @returns {{element: HTMLElement, show: (done: number | null) => void, showPictures: (done: number | null) => void}} null: the map
+ * @returns {{element: HTMLElement, show: (done: number | null, name?: string) => void, showPictures: (done: number | null) => void}} null: the map
  *   stands, no more pictures come
  */
 export function createProgress(told) {
@@ -22,7 +23,7 @@ export function createProgress(told) {
   const spoken = make("span", { class: "vk-spoken", role: "status", "aria-live": "polite" });
   const pictures = make("span", { "data-vizkit": "thumbnails", hidden: true }); // quiet: a screen reader reads no pictures
   const element = make("div", { class: "vk-row vk-progress-place" }, pictures, line, spoken);
-  let asked = false, said = -1, shown = null;
+  let asked = false, said = -1, shown = null, named = "";
 
   function ask() {
     if (asked) return;
@@ -42,7 +43,7 @@ export function createProgress(told) {
     const step = Math.floor(done / SPOKEN_STEP);
     if (step === said) return;
     said = step;
-    spoken.textContent = progressText(step * SPOKEN_STEP);
+    spoken.textContent = progressText(step * SPOKEN_STEP, named);
   }
 
   return {
@@ -51,7 +52,8 @@ export function createProgress(told) {
       pictures.hidden = done === null;
       pictures.textContent = done === null ? "" : `Thumbnails ${Math.floor(100 * done)}%`;
     },
-    show(done) {
+    show(done, name = "") {
+      if (name !== named) said = -1;
       if (done === null) {
         if (shown === null) return;
         if (line.contains(document.activeElement)) told.focusElsewhere();
@@ -60,8 +62,9 @@ export function createProgress(told) {
         said = -1;
         spoken.textContent = "The map stands.";
       } else {
-        if (shown === null || done < shown) rest(); // another map has begun: the button is for this one again
-        text.textContent = progressText(done);
+        if (shown === null || done < shown || name !== named) rest(); // another map has begun: the button is for this one again
+        named = name;
+        text.textContent = progressText(done, name);
         bar.firstElementChild.style.width = `${100 * done}%`;
         line.hidden = false;
         say(done);

@@ -1,0 +1,152 @@
+// Thumbnails in place of points, where the map is near enough that they fit. Which points get one is pure, and stays while the map is panned.
+
+import { cssColor, make, sizeCanvas } from "./elements.js";
+
+const SMALLEST = 32, LARGEST_TILE = 64; // CSS pixels of a picture: it grows from the one to the other, or to the thumbnail's own size
+const FRAME = 2; // CSS pixels around it, in the point's color
+const GAP = 2; // CSS pixels between tiles
+const SPACING = 22; // CSS pixels between points, typically, from which thumbnails are shown
+const MOST_TILES = 300;
+const CONSIDERED = 4000; // points looked at for one draw
+const ASKED_AT_ONCE = 24; // thumbnails decoded at a time: the map must stay smooth meanwhile
+const SLACK = 0.5; // CSS pixels that tiles which were there may come closer, so that rounding takes none away
+
+/** @param {import("./geometry.js").Grid} grid @returns {number} map units between neighboring points, typically: from the area that points take up */
+export function typicalSpacing(grid) {
+  const { starts, items, cell } = grid;
+  let taken = 0;
+  for (let c = 0; c + 1 < starts.length; c++) if (starts[c + 1] > starts[c]) taken++;
+  return items.length ? cell * Math.sqrt(taken / items.length) : 0;
+}
+
+/** @param {number} spacing CSS pixels between neighboring points, typically @returns {number} CSS pixels of a thumbnail; 0: points alone */
+export function tileSize(spacing) {
+  return spacing < SPACING ? 0 : Math.min(SMALLEST * Math.sqrt(spacing / SPACING), LARGEST_TILE);
+}
+
+/**
+ * Choose the points that become tiles: each tile lies centered on its point, and no two overlap. Those that were tiles
+ * before come first, so that a tile stays while the map is panned; then the others in a scattered order, and faint ones last.
+ * @param {{rows: Uint32Array, at: (row: number) => [number, number], size: number, width: number, height: number,
+ *   before?: number[], faint?: (row: number) => boolean, most?: number}} scene `rows`: candidates, ascending; `size`: CSS pixels
+ *   of a tile with its frame and the gap around it
+ * @returns {number[]} rows
+ */
+export function placeTiles({ rows, at, size, width, height, before = [], faint = () => false, most = MOST_TILES }) {
+  const least = size - SLACK, columns = Math.ceil((width + 2 * size) / least) + 1, lines = Math.ceil((height + 2 * size) / least) + 1;
+  const taken = new Int32Array(columns * lines).fill(-1), xs = [], ys = [], chosen = [];
+  const place = (row, distance) => {
+    const [x, y] = at(row);
+    if (!(x > -size / 2 && x < width + size / 2 && y > -size / 2 && y < height + size / 2)) return;
+    const column = Math.floor((x + size) / least), line = Math.floor((y + size) / least);
+    for (let l = Math.max(line - 2, 0); l <= Math.min(line + 2, lines - 1); l++) {
+      for (let c = Math.max(column - 2, 0); c <= Math.min(column + 2, columns - 1); c++) {
+        const other = taken[l * columns + c];
+        if (other >= 0 && Math.abs(xs[other] - x) < distance && Math.abs(ys[other] - y) < distance) return;
+      }
+    }
+    taken[line * columns + column] = chosen.length;
+    xs.push(x);
+    ys.push(y);
+    chosen.push(row);
+  };
+  const old = before.filter((row) => holds(rows, row)), known = new Set(old), fresh = scattered(rows, CONSIDERED).filter((row) => !known.has(row));
+  for (const weak of [false, true]) {
+    for (const row of old) if (chosen.length < most && faint(row) === weak) place(row, least);
+    for (const row of fresh) if (chosen.length < most && faint(row) === weak) place(row, size);
+  }
+  return chosen;
+}
+
+/** @param {Uint32Array} rows ascending @returns {boolean} */
+function holds(rows, row) {
+  let low = 0, high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (rows[middle] < row) low = middle + 1;
+    else high = middle;
+  }
+  return rows[low] === row;
+}
+
+/** @returns {number[]} some of the rows, from everywhere in the table, never one twice: in its order the first class would take all places */
+function scattered(rows, most) {
+  const n = rows.length, out = [];
+  let step = Math.max(Math.round(n * 0.618), 1);
+  const common = (a, b) => (b ? common(b, a % b) : a);
+  while (common(step, n) > 1) step++;
+  for (let i = 0, at = 0; i < Math.min(n, most); i++, at = (at + step) % n) out.push(rows[at]);
+  return out;
+}
+
+/**
+ * @param {HTMLElement} container of the points and the overlay; the tiles lie between the two
+ * @returns {{draw: (scene: {view: import("./geometry.js").View, at: (row: number) => [number, number], rows: Uint32Array, size: number,
+ *   thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
+ *   colorOf: (row: number) => ArrayLike<number>, redraw: () => void}) => void, clear: () => void, sideOf: (row: number) => number}}
+ *   `rows`: visible ones in or near the view, ascending; `size`: as `tileSize` says; `colorOf`: sRGB 0..255, with the opacity 0..255
+ *   where a point is faint; `sideOf`: CSS pixels of the tile that a row has on the screen, 0 where it is a point
+ */
+export function createMosaic(container) {
+  const canvas = make("canvas", { class: "vk-mosaic", "aria-hidden": "true", hidden: true });
+  container.insertBefore(canvas, container.querySelector(".vk-overlay"));
+  let tiles = [], pictures = new Map(), asked = new Set(), sides = new Map(), epoch = 0;
+
+  function clear() {
+    if (!tiles.length && canvas.hidden) return;
+    tiles = [];
+    pictures = new Map();
+    asked = new Set();
+    sides = new Map();
+    epoch += 1;
+    canvas.hidden = true;
+    delete canvas.dataset.tiles;
+  }
+
+  /** A thumbnail that is on the screen is held here: others may push it out of the pictures that are kept. */
+  function pictureOf(row, { peek, thumbnail, redraw }, kept) {
+    const ready = pictures.get(row) ?? peek(row);
+    if (ready) { kept.set(row, ready); return ready; }
+    if (asked.has(row) || asked.size >= ASKED_AT_ONCE) return null;
+    const started = epoch;
+    asked.add(row);
+    thumbnail(row).then((bitmap) => {
+      if (started !== epoch) return;
+      asked.delete(row);
+      // Without a picture the point stays a point; asking again at once would never end.
+      if (bitmap) { pictures.set(row, bitmap); redraw(); }
+    });
+    return null;
+  }
+
+  function drawTile(context, bitmap, x, y, color, size) {
+    const ratio = window.devicePixelRatio || 1, snap = (value) => Math.round(value * ratio) / ratio;
+    const longer = Math.min(size, Math.max(bitmap.width, bitmap.height)), factor = longer / Math.max(bitmap.width, bitmap.height);
+    const w = snap(bitmap.width * factor), h = snap(bitmap.height * factor), left = snap(x - w / 2), top = snap(y - h / 2);
+    context.globalAlpha = color.length > 3 && color[3] < 128 ? 0.3 : 1;
+    context.fillStyle = cssColor(Array.from(color).slice(0, 3));
+    context.fillRect(left - FRAME, top - FRAME, w + 2 * FRAME, h + 2 * FRAME);
+    context.drawImage(bitmap, left, top, w, h);
+    return longer + 2 * FRAME;
+  }
+
+  return {
+    draw(scene) {
+      const { view, at, rows, size, colorOf } = scene;
+      if (!(size > 0) || !rows.length) { clear(); return; }
+      const faint = (row) => { const color = colorOf(row); return color.length > 3 && color[3] < 128; };
+      tiles = placeTiles({ rows, at, size: size + 2 * FRAME + GAP, width: view.width, height: view.height, before: tiles, faint });
+      canvas.hidden = false;
+      const context = sizeCanvas(canvas, view.width, view.height), kept = new Map();
+      sides = new Map();
+      for (const row of tiles) {
+        const bitmap = pictureOf(row, scene, kept);
+        if (bitmap) sides.set(row, drawTile(context, bitmap, ...at(row), colorOf(row), size));
+      }
+      pictures = kept;
+      canvas.dataset.tiles = String(sides.size);
+    },
+    clear,
+    sideOf: (row) => sides.get(row) ?? 0,
+  };
+}
