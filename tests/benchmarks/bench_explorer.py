@@ -1,12 +1,11 @@
 """Explore 2,000, 20,000 and 100,000 points with pictures in a real JupyterLab, beside what people use: one protocol.
 
-    python tests/benchmarks/bench_explorer.py [--short] [--sizes 2000,20000,100000] [--tools vizkit,plotly,bokeh,jscatter]
-        [--cache FOLDER] [--limit SECONDS]
-    python tests/benchmarks/bench_explorer.py delivery [--sizes 100000]
+    python tests/benchmarks/bench_explorer.py [compare | delivery] [--short] [--sizes 2000,20000,100000]
+        [--tools vizkit,plotly,bokeh,jscatter] [--rounds 3] [--cache FOLDER] [--limit SECONDS]
 
-Every run has a server, a browser, a kernel and a notebook of its own, in a process that ends with it. The tools take turns
-in an order that changes with every round. With --cache, runs that are done are not done again. `--short`: one round of
-2,000 points, without the deliveries.
+Every run has a server, a browser, a kernel and a notebook of its own, in a process that ends with it. The tools take
+turns in an order that changes with every round. With --cache, runs that are done are not done again. --short: one round
+of 2,000 points, without the deliveries.
 """
 
 import argparse

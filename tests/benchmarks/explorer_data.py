@@ -2,6 +2,7 @@
 
 import io
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ class Points:
             self.prepare()
         with np.load(self._file) as kept:
             joined, offsets = kept["joined"].tobytes(), kept["offsets"]
-        return [joined[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [joined[a:b] for a, b in pairwise(offsets)]
 
     @property
     def addresses(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What of 100 clicks, 100 lassos and 100 changes from Python arrives at the other side while the pointer keeps moving."""
+"""What of 100 clicks, 100 lassos and 100 changes from Python arrives while the pointer keeps moving."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from explorer_data import Points
-from explorer_run import Browser, on_screen, prepare, targets
+from explorer_run import Browser, on_screen, plot_box, prepare, targets
 from explorer_tools import Tool
 from matplotlib.path import Path as Polygon
 from playwright.sync_api import Page
@@ -56,7 +56,7 @@ def deliver(tool: Tool, n: int, folder: Path, limit: float) -> dict[str, Any]:
 def _vizkit(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
     page, lab = browser.page, browser.lab
     lab.python(_LISTEN)
-    places, box = on_screen(page, points), _box(page)
+    places, box = on_screen(page, points), plot_box(page)
     expected, chosen = [], targets(places, box, _ACTS)
     for act, (x, y, rows) in enumerate(chosen):
         page.mouse.move(x + 40, y + 25, steps=4)
@@ -78,7 +78,7 @@ def _vizkit(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
     return result
 
 
-def _from_python(browser: Browser, points: Points, box: list[float]) -> tuple[int, int]:
+def _from_python(browser: Browser, points: Points, box: list[int]) -> tuple[int, int]:
     """Set the query a hundred times from Python while the pointer keeps moving; compare what the panel has shown."""
     page, ids = browser.page, [points.ids[row] for row in np.random.default_rng(3).permutation(points.n)[:_ACTS]]
     page.evaluate(_WATCH)
@@ -100,7 +100,7 @@ def _plotly(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
     page = browser.page
     browser.lab.python(_PLOTLY_LISTEN)
     page.wait_for_function("() => tool.gd()._fullLayout.dragmode === 'lasso'")
-    places, box, expected = on_screen(page, points), _box(page), []
+    places, box, expected = on_screen(page, points), plot_box(page), []
     for act in range(_PLOTLY_LASSOS):
         corners = _star(box, act)
         page.mouse.move(*corners[0], steps=4)
@@ -110,13 +110,7 @@ def _plotly(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
     return {"lassos in the browser": (_in_order(heard, expected), len(expected))}
 
 
-def _box(page: Page) -> list[float]:
-    return page.evaluate(
-        "() => { const b = tool.plot().getBoundingClientRect(); return [b.x, b.y, b.right, b.bottom]; }"
-    )
-
-
-def _star(box: list[float], act: int) -> list[tuple[float, float]]:
+def _star(box: list[int], act: int) -> list[tuple[float, float]]:
     """Return a lasso: seven corners around a place that differs from act to act, half a pixel off any whole one."""
     rng = np.random.default_rng(100 + act)
     center = rng.uniform([box[0] + 180, box[1] + 180], [box[2] - 180, box[3] - 180])

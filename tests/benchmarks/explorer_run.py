@@ -16,11 +16,12 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser import chromium
-from tests.browser.lab import Lab, Server
+from tests.browser.lab import Lab, Server, until
 
 HERE = Path(__file__).parent
 _HOVERS = 60
 _STILL = 1.5  # seconds without a new frame: the plot is done
+_LEAST_INK = 200  # pixels
 _FRAMES = 150  # movements while panning, and turns of the wheel while zooming
 _CURRENT = "window.jupyterapp.shell.currentWidget"
 _SETUP = """
@@ -80,7 +81,7 @@ def prepare(browser: Browser, tool: Tool, points: Points, folder: Path) -> None:
 
 
 def measure(tool: Tool, n: int, folder: Path, limit: float) -> dict[str, Any]:
-    """Return the figures of one run: milliseconds, bytes, MB; an error where there are no points after `limit` seconds."""
+    """Return the figures of one run: milliseconds, bytes, MB; an error after `limit` seconds without points."""
     points = Points(n, folder)
     with Browser() as browser:
         prepare(browser, tool, points, folder)
@@ -109,52 +110,60 @@ def first_points(browser: Browser, limit: float) -> dict[str, float]:
         seen.append((frame["metadata"]["timestamp"], frame["data"]))
 
     cdp.on("Page.screencastFrame", keep)
-    cdp.on("Network.loadingFinished", lambda event: received.update(http=event["encodedDataLength"]))
+    cdp.on("Network.loadingFinished", lambda event: received.update(http=int(event["encodedDataLength"])))
     page.evaluate("probe.bytes.socket = 0")
-    cdp.send("Page.startScreencast", {"format": "jpeg", "quality": 70, "everyNthFrame": 1})
     cdp.send("Network.enable", {"maxTotalBufferSize": 0, "maxResourceBufferSize": 0})
+    cdp.send("Page.startScreencast", {"format": "jpeg", "quality": 70, "everyNthFrame": 1})
+    until(page, lambda: bool(seen))
+    page.wait_for_timeout(1000 * _STILL)
+    before = seen[-1][1]
     start = page.evaluate(
         "() => { window.jupyterapp.commands.execute('notebook:run-cell'); return Date.now() / 1000; }",
     )
     page.wait_for_function("() => tool.ready()", timeout=1000 * limit)
-    # Whatever blinks is not waited for longer than this: the frame looked for is compared with the last one.
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and time.time() - (seen[-1][0] if seen else start) < _STILL:
-        page.wait_for_timeout(100)
+    until(page, lambda: _done(page, seen, start, before), seconds=limit)
     page.wait_for_function(f"() => {_CURRENT}.sessionContext.session.kernel.status === 'idle'")
     cdp.send("Page.stopScreencast")
     cdp.send("Network.disable")
-    page.wait_for_timeout(300)
-    box = page.evaluate(
-        "() => { const b = tool.plot().getBoundingClientRect(); return [b.x, b.y, b.right, b.bottom]; }"
-    )
-    shown = when_shown(seen, start, box)
-    return {
-        "first points": 1000 * (shown - start),
-        "socket": page.evaluate("probe.bytes.socket"),
-        "http": received["http"],
-    }
+    shown = when_shown([frame for frame in seen if frame[0] >= start], before, plot_box(page))
+    sent = page.evaluate("probe.bytes.socket")
+    return {"first points": 1000 * (shown - start), "socket": sent, "http": received["http"]}
 
 
-def when_shown(seen: list[tuple[float, str]], start: float, box: list[float]) -> float:
-    """Return when half of the last frame's points were first on the screen.
+def _done(page: Page, seen: list[tuple[float, str]], start: float, before: str) -> bool:
+    """Whether there are points, and nothing new has been seen for a while."""
+    latest, data = seen[-1]
+    if latest < start or time.time() - latest < _STILL:
+        return False
+    box = plot_box(page)
+    return _ink(_pixels(data, box), _pixels(before, box)).sum() > _LEAST_INK
 
-    A pixel of the plot counts as a point's where it is saturated in the last frame; it is there once it looks the same.
-    """
-    edges = [max(0, int(edge)) for edge in box]
-    plots = [(at, _pixels(data, edges)) for at, data in seen if at >= start]
-    last = plots[-1][1]
-    ink = np.ptp(last, axis=2) > 60
-    if ink.sum() < 200:
-        raise RuntimeError("No points were painted.")
-    for at, plot in plots:
-        same = np.abs(plot[ink] - last[ink]).max(axis=1) < 60
+
+def when_shown(seen: list[tuple[float, str]], before: str, box: list[int]) -> float:
+    """Return when half of the last frame's points were first on the screen."""
+    last = _pixels(seen[-1][1], box)
+    ink = _ink(last, _pixels(before, box))
+    for at, data in seen:
+        same = np.abs(_pixels(data, box)[ink] - last[ink]).max(axis=1) < 60
         if same.mean() > 0.5:
             return at
     raise RuntimeError("No frame shows the points.")
 
 
-def _pixels(data: str, box: list[int]) -> "np.ndarray":
+def _ink(plot: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return where points are painted: colored pixels that were others before the cell was run."""
+    return (np.ptp(plot, axis=2) > 60) & (np.abs(plot - before).max(axis=2) > 60)
+
+
+def plot_box(page: Page) -> list[int]:
+    """Return left, top, right and bottom of the plot, in CSS pixels."""
+    box = page.evaluate(
+        "() => { const b = tool.plot().getBoundingClientRect(); return [b.x, b.y, b.right, b.bottom]; }"
+    )
+    return [max(0, int(edge)) for edge in box]
+
+
+def _pixels(data: str, box: list[int]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").crop(box), dtype=int)
 
 
@@ -191,9 +200,7 @@ def targets(places: np.ndarray, box: list[float], count: int) -> list[tuple[int,
 
 def hover(page: Page, points: Points) -> dict[str, Any]:
     """Point at one point after the other; return milliseconds from each move to the right picture on the screen."""
-    box = page.evaluate(
-        "() => { const b = tool.plot().getBoundingClientRect(); return [b.x, b.y, b.right, b.bottom]; }"
-    )
+    box = plot_box(page)
     wait, latencies, wrong = np.random.default_rng(2), [], 0
     chosen = targets(on_screen(page, points), box, _HOVERS)
     asked = 0
@@ -219,9 +226,7 @@ def hover(page: Page, points: Points) -> dict[str, Any]:
 
 def frames(page: Page, what: str) -> list[float]:
     """Drag the map, or turn the wheel over it, and return milliseconds between frames meanwhile."""
-    box = page.evaluate(
-        "() => { const b = tool.plot().getBoundingClientRect(); return [b.x, b.y, b.right, b.bottom]; }"
-    )
+    box = plot_box(page)
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     page.mouse.move(x, y)
     if what == "pan":

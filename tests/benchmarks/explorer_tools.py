@@ -1,8 +1,8 @@
-"""vizkit and what people use in its place, each written as its users write it, and where its plot and picture are found.
+"""vizkit and what people use in its place, each written as its users write it, and where its plot and picture are.
 
-`script` is a JavaScript object: ready() whether there are points, plot() the element they are in, image() the element that
-shows the hovered picture or null, at(x, y, id) where a point lies on the screen; `extent` is
-set: the smallest and largest x, then y.
+`script` is a JavaScript object: ready() whether there are points, plot() the element they are in, image() the element
+that shows the hovered picture or null, at(x, y, id) where a point lies on the screen; `extent` is set from outside:
+the smallest and largest x, then y.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,8 @@ ids, xy = points.ids, points.xy
     f"""
 output_notebook(INLINE, hide_banner=True)
 source = ColumnDataSource(dict(x=xy[:, 0], y=xy[:, 1], color=colors, id=ids, image=addresses))
-plot = figure(width={WIDTH}, height={HEIGHT}, tools="pan,wheel_zoom", active_scroll="wheel_zoom", output_backend="webgl")
+plot = figure(width={WIDTH}, height={HEIGHT}, tools="pan,wheel_zoom", active_scroll="wheel_zoom")
+plot.output_backend = "webgl"
 plot.scatter("x", "y", color="color", size=5, line_color=None, source=source)
 tooltip = "<img src='@image' width=144 height=144><div>@id</div>"
 plot.add_tools(HoverTool(tooltips=tooltip, limit=1))  # of all points under the pointer the nearest
@@ -109,8 +110,8 @@ JSCATTER = Tool(
     """
 import jscatter
 import pandas as pd
-table = pd.DataFrame(dict(x=points.xy[:, 0], y=points.xy[:, 1], label=points.labels, id=points.ids, image=points.addresses))
-table["label"] = table["label"].astype("category")
+table = pd.DataFrame(dict(x=points.xy[:, 0], y=points.xy[:, 1], id=points.ids, image=points.addresses))
+table["label"] = pd.Categorical(points.labels)
 """,
     f"""
 scatter = jscatter.Scatter(data=table, x="x", y="y", color_by="label", size=5, width={WIDTH}, height={HEIGHT})
@@ -122,7 +123,8 @@ scatter.show()
       ready() { return Boolean(this.plot()); },
       image: () => document.querySelector('.jp-OutputArea [style*="background-image"]'),
       at(x, y) {  // as it draws before anybody moves the map: the data fill the height of the canvas
-        const box = this.plot().getBoundingClientRect(), [left, right, bottom, top] = this.extent, half = box.height / 2;
+        const box = this.plot().getBoundingClientRect(), half = box.height / 2;
+        const [left, right, bottom, top] = this.extent;
         const along = (2 * (x - left)) / (right - left) - 1, up = (2 * (y - bottom)) / (top - bottom) - 1;
         return [box.left + box.width / 2 + along * half, box.top + half - up * half];
       },

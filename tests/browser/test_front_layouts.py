@@ -125,7 +125,7 @@ def test_stop_is_reached_by_keyboard_and_goes_away_with_the_focus_kept(explorer,
     found = explorer(small)
     send_frame(found, 0.4)
     assert found.see("progress").inner_text().split() == ["UMAP", "40%", "Stop"]
-    assert found.page.locator("[aria-live=polite]").inner_text() == "UMAP 25%"
+    assert found.page.locator(".vk-progress-place [aria-live=polite]").inner_text() == "UMAP 25%"
     found.page.get_by_role("button", name="Stop").focus()
     found.page.keyboard.press("Enter")
     found.page.keyboard.press("Enter")
@@ -134,7 +134,7 @@ def test_stop_is_reached_by_keyboard_and_goes_away_with_the_focus_kept(explorer,
     found.page.evaluate("host.moving({done: null, xy: null})")
     assert not found.see("progress").is_visible()
     assert found.page.evaluate("document.activeElement.dataset.vizkit") == "map"
-    assert found.page.locator("[aria-live=polite]").inner_text() == "The map stands."
+    assert found.page.locator(".vk-progress-place [aria-live=polite]").inner_text() == "The map stands."
     send_frame(found, 0.01)
     assert found.see("progress").inner_text().split() == ["UMAP", "1%", "Stop"]
 

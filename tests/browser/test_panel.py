@@ -1,67 +1,12 @@
-"""The panel alone in headless Chromium: query, neighbors, evidence, trust, pairs patch by patch, contrast."""
-
-import io
+"""The panel alone in headless Chromium: query, neighbors, evidence, trust, and the way through them."""
 
 import numpy as np
 import pytest
 from front.page import webp
-from front.panel_page import panel_data, write_panel_page
+from front.panel_page import panel_data
 from lab import until
+from panel_view import ALL_DONE, READY, Panels
 from PIL import Image
-
-READY = "document.querySelectorAll('.vk-overview [data-overlay=on]').length === 13"
-ALL_DONE = f"{READY} && document.querySelector('.vk-evidence .vk-message').hidden"
-
-
-class Panel:
-    """One page with a panel, and what it did wrong."""
-
-    def __init__(self, page, data):
-        self.page, self.data, self.problems = page, data, []
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda text: self.problems.append(text.text) if text.type == "error" else None)
-
-    def see(self, hook):
-        return self.page.locator(f"[data-vizkit={hook}]")
-
-    def text(self, hook):
-        return self.page.inner_text(f"[data-vizkit={hook}]")
-
-    def wait(self, condition):
-        self.page.wait_for_function(condition)
-
-    def ids(self, row=0):
-        """Return the ids of the neighbors of a row."""
-        return [self.data["ids"][i] for i in self.data["indices"][row]]
-
-    def requests(self, name):
-        return self.page.evaluate("name => requests.filter(r => r.name === name)", name)
-
-    def events(self, kind):
-        return self.page.evaluate("kind => events.filter(e => e[0] === kind)", kind)
-
-    def picture(self, selector):
-        return np.asarray(Image.open(io.BytesIO(self.page.locator(selector).screenshot())).convert("RGB"), dtype=int)
-
-    def open_pair(self, index):
-        self.see("neighbor").nth(index).hover()
-        self.see("compare").nth(index).click()
-        self.wait("document.querySelector('[data-vizkit=pair-text] p').textContent")
-
-    def point(self, side, cell, cells=7):
-        """Move the pointer onto a patch."""
-        box = self.see(f"pair-{side}").bounding_box()
-        across, down = (cell % cells + 0.5) / cells, (cell // cells + 0.5) / cells
-        self.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
-
-    def matching(self, index, row=0):
-        """Return the matrix and the best matches of the row's pair with a neighbor, as the kernel answers."""
-        reply = self.page.evaluate(
-            "([query, neighbor]) => { const m = answer('matches', {graph: 0, query, neighbor});"
-            " return [Array.from(m.matrix), m.best, m.similarity]; }",
-            [self.data["ids"][row], self.ids(row)[index]],
-        )
-        return np.array(reply[0]).reshape(49, 49), reply[1], reply[2]
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +14,21 @@ def small():
     return panel_data()
 
 
+@pytest.fixture(scope="module")
+def panels(browser, tmp_path_factory):
+    found = Panels(browser, tmp_path_factory.mktemp("panel"))
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def panel(browser, tmp_path):
-    """Return a function that opens a page with a panel; afterwards nothing may have gone wrong."""
-    opened = []
-
-    def start(data, *, viewport=(1200, 900), scheme="light", touch=False, **options):
-        size = dict(zip(("width", "height"), viewport, strict=True))
-        page = browser.new_context(viewport=size, color_scheme=scheme, has_touch=touch).new_page()
-        found = Panel(page, data)
-        opened.append(found)
-        page.goto(write_panel_page(tmp_path, data) + "?" + "&".join(f"{k}={v}" for k, v in options.items()))
-        page.wait_for_selector("[data-vizkit=neighbor], [data-vizkit=query]")
-        return found
-
-    yield start
-    for found in opened:
-        problems = found.problems + found.page.evaluate("problems")
-        found.page.context.close()
-        assert problems == []
+def panel(panels):
+    """Return a function that opens a panel; afterwards nothing may have gone wrong."""
+    yield panels.open
+    assert panels.problems() == []
 
 
-# --- neighbors and evidence --------------------------------------------------------------------------------------------
+# --- neighbors and evidence ------------------------------------------------------------------------------------------
 
 
 def test_a_neighbor_is_told_with_cosine_percentile_and_label_and_evidence_on_all(panel, small):
@@ -224,7 +162,7 @@ def test_an_error_is_shown_and_the_next_query_starts_afresh(panel, small):
 
 
 def test_a_silent_kernel_is_told_and_neighbors_can_still_be_walked(panel, small):
-    found = panel(small, evidence="never")
+    found = panel(small, alone={}, evidence="never")
     found.page.clock.install()
     found.see("neighbor").nth(3).click()
     assert "Computing evidence" in found.text("evidence")
@@ -233,7 +171,7 @@ def test_a_silent_kernel_is_told_and_neighbors_can_still_be_walked(panel, small)
     assert found.see("query").get_attribute("data-id") == found.ids()[3]
 
 
-# --- walking -----------------------------------------------------------------------------------------------------------
+# --- walking ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_trail_leads_back_forward_and_to_any_query_before(panel, small):
@@ -250,20 +188,29 @@ def test_the_trail_leads_back_forward_and_to_any_query_before(panel, small):
     assert found.events("jump") == [["jump", 0]]
     assert found.see("query").get_attribute("data-id") == small["ids"][0]
     assert found.see("back").is_disabled()
-    assert found.see("forward").is_enabled()
+    found.see("forward").click()
+    found.see("forward").click()
+    assert found.see("forward").is_disabled()
+    assert found.page.evaluate("document.activeElement.ariaCurrent") == "step"
+    for key in ("ArrowLeft", "ArrowLeft", "Enter"):
+        found.page.keyboard.press(key)
+    assert found.events("jump")[1:] == [["jump", 0]]
 
 
 def test_the_keyboard_walks_the_neighbors_opens_a_pair_and_comes_back(panel, small):
     found = panel(small)
     found.wait(ALL_DONE)
     found.see("neighbor").first.focus()
-    for key in ("ArrowRight", "ArrowRight", "m"):
+    focused_id = "document.activeElement.dataset.id"
+    for key, index in (("ArrowDown", 4), ("ArrowRight", 5), ("ArrowUp", 1), ("ArrowRight", 2)):
         found.page.keyboard.press(key)
+        assert found.page.evaluate(focused_id) == found.ids()[index]
+    found.page.keyboard.press("m")
     found.wait("document.querySelector('[data-vizkit=pair-text] p').textContent")
     focused = "document.activeElement.dataset.vizkit"
     assert found.page.evaluate(focused) == "pair-a"
     found.page.keyboard.press("Escape")
-    assert found.page.evaluate("document.activeElement.dataset.id") == found.ids()[2]
+    assert found.page.evaluate(focused_id) == found.ids()[2]
     found.page.keyboard.press("Enter")
     assert found.see("query").get_attribute("data-id") == found.ids()[2]
     found.page.keyboard.press("Backspace")
@@ -284,180 +231,30 @@ def test_the_same_query_shown_again_keeps_evidence_and_the_open_pair(panel, smal
     assert not found.see("pair-a").is_visible()
 
 
-# --- a pair, patch by patch --------------------------------------------------------------------------------------------
-
-
-def test_a_pair_tells_what_its_mutual_matches_carry_beside_chance(panel, small):
-    found = panel(small)
-    found.wait(ALL_DONE)
-    found.open_pair(2)
-    _, best, similarity = found.matching(2)
-    share = sum(carried for _, _, carried in best) / similarity
-    assert f"{len(best)} pairs of patches are each other's best matches and carry {100 * share:.1f}%" in found.text(
-        "pair-text"
-    )
-    assert f"in shuffled patches {40 * share:.1f}%" in found.text("pair-text")
-    assert found.page.locator(".vk-match-chip").count() == 5
-    assert "Neighbor 3 of 12" in found.page.inner_text(".vk-pair")
-    assert f"Cosine {small['similarities'][0][2]:.3f}, above 99.7% of random pairs" in found.page.inner_text(".vk-pair")
-
-
-def brightest(found, side, cells=7):
-    """Return the patch of a picture that the heat lies on most: where it differs most from the picture without."""
-    shape = found.picture(f"[data-vizkit=pair-{side}]")
-    size = shape.shape[0] / cells
-    middles = [(int((i // cells + 0.3) * size), int((i % cells + 0.3) * size)) for i in range(cells * cells)]
-    values = np.array([shape[y, x] for y, x in middles])
-    return int(np.argmax(np.abs(values - 128).sum(1))), np.abs(values - 128).sum(1)
-
-
-@pytest.mark.parametrize("side", ["a", "b"])
-def test_pointing_at_a_patch_shows_on_the_other_image_what_it_matches(panel, small, side):
-    gray = webp(Image.new("RGB", (160, 160), (128, 128, 128)))
-    found = panel(dict(small, pictures=[gray] * len(small["ids"])))
-    found.wait(ALL_DONE)
-    found.open_pair(0)
-    matrix, best, similarity = found.matching(0)
-    patch = best[0][0 if side == "a" else 1]
-    found.point(side, patch)
-    carried = matrix[patch] if side == "a" else matrix[:, patch]
-    other = "b" if side == "a" else "a"
-    _, values = brightest(found, other)
-    rings = {b[1 if side == "a" else 0] for b in best if b[0 if side == "a" else 1] == patch}
-    plain = [i for i in range(49) if i not in rings]
-    order = np.argsort(carried[plain])
-    assert values[plain][order[-3:]].min() > values[plain][order[:20]].max()
-    said = found.text("pair-text")
-    assert f"row {patch // 7 + 1}, column {patch % 7 + 1}: carries {100 * carried.sum() / similarity:.1f}%" in said
-    assert "Mutual best match:" in said
-    found.page.mouse.move(2, 2)
-    assert "Point at a patch" in found.text("pair-text")
-
-
-def test_a_patch_that_is_held_stays_while_the_other_image_is_read(panel, small):
-    found = panel(small)
-    found.wait(ALL_DONE)
-    found.open_pair(0)
-    matrix, _, similarity = found.matching(0)
-    found.point("a", 16)
-    found.page.mouse.down()
-    found.page.mouse.up()
-    found.point("b", 24)
-    share = 100 * matrix[16, 24] / similarity
-    assert f"Query, row 3, column 3, with neighbor, row 4, column 4: {share:.{1 if share >= 0.095 else 2}f}%" in (
-        found.text("pair-text")
-    )
-    found.see("pair-b").focus()
-    found.page.keyboard.press("Escape")
-    assert found.see("pair-a").is_visible()
-    found.page.keyboard.press("Escape")
-    assert not found.see("pair-a").is_visible()
-    assert found.events("clear") == []
-
-
-def test_patches_are_reached_by_keys_and_by_touch(panel, small):
-    found = panel(small, touch=True)
-    found.wait(ALL_DONE)
-    found.see("compare").nth(4).tap()
-    found.wait("document.querySelector('[data-vizkit=pair-text] p').textContent")
-    _, best, _ = found.matching(4)
-    box = found.see("pair-b").bounding_box()
-    found.page.touchscreen.tap(box["x"] + box["width"] * 3.5 / 7, box["y"] + box["height"] * 1.5 / 7)
-    assert "Neighbor, row 2, column 4" in found.text("pair-text")
-    found.page.touchscreen.tap(box["x"] + box["width"] * 3.5 / 7, box["y"] + box["height"] * 1.5 / 7)
-    found.see("pair-a").focus()
-    found.page.keyboard.press("ArrowRight")
-    start = best[0][0]
-    assert f"Query, row {start // 7 + 1}, column {start % 7 + 1}: carries" in found.text("pair-text")
-    step = 1 if start % 7 < 6 else -1
-    found.page.keyboard.press("ArrowRight" if step > 0 else "ArrowLeft")
-    assert f"Query, row {start // 7 + 1}, column {(start + step) % 7 + 1}: carries" in found.text("pair-text")
-
-
-def test_where_patches_cannot_be_matched_both_images_keep_their_maps_and_the_reason_is_told(panel, small):
-    found = panel(small, matches="error")
-    found.wait(ALL_DONE)
-    found.see("compare").first.click()
-    found.wait("document.querySelector('.vk-pair').dataset.matches === 'error'")
-    assert "mean over positions" in found.page.inner_text(".vk-pair")
-    assert found.page.locator(".vk-pair [data-overlay=on]").count() == 2
-    found.page.get_by_label("The next neighbor").click()
-    assert "Neighbor 2 of 12" in found.page.inner_text(".vk-pair")
-
-
-# --- contrast ----------------------------------------------------------------------------------------------------------
-
-
-def test_two_neighbors_are_picked_and_three_pictures_show_what_speaks_for_either(panel, small):
-    found = panel(small)
-    found.wait(ALL_DONE)
-    tile = found.see("neighbor").first.bounding_box()
-    found.see("contrast").click()
-    assert found.see("neighbor").first.bounding_box() == tile
-    found.see("neighbor").nth(1).click()
-    found.see("neighbor").nth(1).click()
-    assert "already" in found.page.inner_text(".vk-picking")
-    found.see("neighbor").nth(9).click()
-    found.wait("document.querySelectorAll('.vk-contrast [data-overlay=on]').length === 3")
-    (asked,) = found.requests("contrast")
-    assert (asked["query"], asked["near"], asked["far"]) == (small["ids"][0], found.ids()[1], found.ids()[9])
-    by = float(small["similarities"][0][1]) - float(small["similarities"][0][9])
-    assert f"Nearer to this one by {by:.3f}." in found.text("contrast-text")
-    assert found.events("pick") == []
-    found.page.keyboard.press("Escape")
-    assert found.see("neighbor").first.is_visible()
-    assert found.see("contrast").get_attribute("aria-pressed") == "false"
-
-
-def test_a_point_of_the_map_can_be_picked_and_only_then(panel, small):
-    found = panel(small)
-    found.wait(ALL_DONE)
-    other = next(row for row in range(1, 24) if row not in small["indices"][0])
-    choice = f"({{row: {other}, id: fixture.ids[{other}], similarity: null, thumbnail: Promise.resolve(null)}})"
-    assert found.page.evaluate(f"panel.take({choice})") is False
-    found.see("contrast").click()
-    assert found.page.evaluate("panel.take({row: 0, id: fixture.ids[0]})") is True
-    assert "the query itself" in found.page.inner_text(".vk-picking")
-    found.see("neighbor").nth(4).click()
-    assert found.page.evaluate(f"panel.take({choice})") is True
-    found.wait("document.querySelectorAll('.vk-contrast [data-overlay=on]').length === 3")
-    assert found.requests("contrast")[0]["far"] == small["ids"][other]
-
-
-def test_escape_and_cancel_leave_the_picking_with_nothing_asked(panel, small):
-    found = panel(small)
-    found.wait(ALL_DONE)
-    for leave in (lambda: found.page.keyboard.press("Escape"), found.page.get_by_role("button", name="Cancel").click):
-        found.see("contrast").click()
-        found.see("neighbor").nth(2).click()
-        leave()
-        assert found.see("contrast").get_attribute("aria-pressed") == "false"
-    found.see("neighbor").nth(2).click()
-    assert found.events("pick") == [["pick", int(small["indices"][0][2])]]
-    assert found.events("clear") == []
-    assert found.requests("contrast") == []
-
-
-# --- any width, any name -----------------------------------------------------------------------------------------------
+# --- any width, any name ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [1400, 600, 280])
 def test_nothing_is_cut_off_at_any_width(panel, small, width):
-    found = panel(small, viewport=(width, 900), better="occlusion", two=1)
+    found = panel(small, alone={"viewport": {"width": width, "height": 900}}, better="occlusion", two=1)
     found.wait(ALL_DONE)
     fits = "document.documentElement.scrollWidth <= innerWidth"
     inside = (
         "[...document.querySelectorAll('.vk-panel button, .vk-panel select, .vk-panel canvas')].every(e => {"
         " const own = e.getBoundingClientRect(), whole = document.querySelector('.vk-panel').getBoundingClientRect();"
-        " return !own.width || e.closest('.vk-steps') || (own.left >= whole.left - 3 && own.right <= whole.right + 3); })"
+        " if (!own.width || e.closest('.vk-steps')) return true;"
+        " return own.left >= whole.left - 3 && own.right <= whole.right + 3; })"
     )
-    assert found.page.evaluate(fits) and found.page.evaluate(inside)
+    assert found.page.evaluate(fits)
+    assert found.page.evaluate(inside)
     found.open_pair(1)
-    assert found.page.evaluate(fits) and found.page.evaluate(inside)
+    assert found.page.evaluate(fits)
+    assert found.page.evaluate(inside)
 
 
 def test_hostile_names_are_text_in_every_view(panel, small):
-    hostile = ["<img src=x onerror=\"document.title='hacked'\">", "</script><script>alert(1)</script>", "‮שלום", "x" * 9999]
+    hostile = ["<img src=x onerror=\"document.title='hacked'\">", "</script><script>alert(1)</script>", "\u202eשלום"]
+    hostile.append("x" * 9999)
     ids = [f"{hostile[row % 4]} {row}" for row in range(24)]
     found = panel(dict(small, ids=ids, labels=ids, note=hostile[0]))
     found.wait(ALL_DONE)

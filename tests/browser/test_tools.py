@@ -1,93 +1,13 @@
-"""The explorer's tools, each alone in a page of its own: search, table, thumbnails, adding an image, columns told."""
+"""The explorer's tools, each alone in a page of its own: search, table, adding an image, columns told."""
 
-import base64
-import json
-
-import numpy as np
 import pytest
-from front.page import HERE, picture, webp
-from lab import until
-from PIL import Image
-
-from vizkit.widgets.bundle import bundle, styles
-
-HOSTILE = [
-    "<img src=x onerror=\"document.title='hacked'\">",
-    "</script><script>document.title='hacked'</script>",
-    "=HYPERLINK(1)",
-]
-RIGHT_TO_LEFT = "\u202eשלום.png"
-LONG = "long " * 2000
-TOOLS = HERE / "tools.html"
-
-
-def table(n=40):
-    """Give ids and columns of n images; the last ids are hostile."""
-    labels = ["disc", "ring", "star"]
-    ids = [f"{labels[row % 3]}/{row:03d}.png" for row in range(n)]
-    ids[-5:] = [*HOSTILE, RIGHT_TO_LEFT, LONG]
-    return {
-        "ids": ids,
-        "columns": [
-            {"name": "label", "kind": "category", "codes": [row % 3 for row in range(n)], "categories": labels},
-            {"name": "times used", "kind": "number", "values": [None if row % 7 == 3 else row / 4 for row in range(n)]},
-            {
-                "name": "caption",
-                "kind": "text",
-                "values": [LONG if row == 1 else f"picture {row} <b>" for row in range(n)],
-            },
-        ],
-    }
-
-
-class Tool:
-    """A page with one tool, and what it told."""
-
-    def __init__(self, page):
-        self.page = page
-
-    def see(self, hook):
-        return self.page.locator(f"[data-vizkit={hook}]")
-
-    def told(self, name=None):
-        return self.page.evaluate("name => told.filter((one) => !name || one[0] === name)", name)
-
-    def until(self, holds):
-        until(self.page, holds)
-
-    def focused(self):
-        return self.page.evaluate("document.activeElement.dataset.vizkit ?? document.activeElement.textContent")
+from front.page import picture
+from tool_page import HOSTILE, LONG, RIGHT_TO_LEFT, table, tools
 
 
 @pytest.fixture
 def tool(browser, tmp_path):
-    """Return a function that opens one tool; afterwards nothing may have gone wrong or left the disk."""
-    opened = []
-
-    def start(name, given=None, *, viewport=(1000, 700)):
-        context = browser.new_context(viewport=dict(zip(("width", "height"), viewport, strict=True)))
-        page = context.new_page()
-        asked = []
-        page.on("request", lambda request: asked.append(request.url))
-        text = TOOLS.read_text(encoding="utf-8")
-        for mark, part in (
-            ("/*STYLES*/", styles()),
-            ("/*GIVEN*/", json.dumps({**(given or table()), "tool": name}).replace("</", "<\\/")),
-            ("/*BUNDLE*/", bundle(f"{name}.js").replace("</script", "<\\/script")),
-        ):
-            text = text.replace(mark, part)
-        (tmp_path / "tool.html").write_text(text, encoding="utf-8")
-        page.goto((tmp_path / "tool.html").as_uri())
-        opened.append((context, page, asked))
-        return Tool(page)
-
-    yield start
-    for context, page, asked in opened:
-        problems, title = page.evaluate("problems"), page.title()
-        context.close()
-        assert problems == []
-        assert title == "tools"
-        assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    yield from tools(browser, tmp_path)
 
 
 def test_search_lists_counts_and_picks_by_keyboard_alone(tool):
@@ -115,7 +35,7 @@ def test_search_lists_counts_and_picks_by_keyboard_alone(tool):
     field.press("Escape")
     one.until(lambda: one.told("found")[-1] == ["found", None, False])
     assert field.input_value() == ""
-    assert not one.see("search-count").is_visible()
+    assert one.see("search-count").text_content() == ""
 
 
 def test_enter_right_after_the_last_key_picks_by_what_was_typed(tool):
@@ -152,7 +72,14 @@ def test_a_click_on_a_result_picks_it_and_leaving_the_field_closes_the_list(tool
     assert not first.is_visible()
     one.see("search").click()
     assert first.is_visible()
-    one.see("select-found").focus()
+    one.page.keyboard.press("Tab")
+    assert one.focused() == "hide-others", "what acts on all that was found is part of the sheet"
+    one.page.keyboard.press("Escape")
+    assert one.focused() == "search"
+    assert not first.is_visible()
+    one.see("search").press("ArrowDown")
+    assert first.is_visible()
+    one.page.evaluate("document.activeElement.blur()")
     assert not first.is_visible()
 
 
@@ -280,65 +207,6 @@ def test_long_and_right_to_left_labels_stay_in_their_cells(tool):
     assert cells(one, 0)[2:5] == [*HOSTILE]
 
 
-def mosaic_given(**more):
-    places = [[40 + 60 * (row % 9), 40 + 60 * (row // 9)] for row in range(54)]
-    return {
-        **table(),
-        "places": places,
-        "files": [base64.b64encode(webp(picture(row, 64))).decode() for row in range(54)],
-        **more,
-    }
-
-
-def test_tiles_appear_as_their_pictures_come_and_a_point_stays_a_point_until_then(tool, tmp_path):
-    one = tool("mosaic", mosaic_given(gated=True), viewport=(640, 460))
-    one.page.evaluate("mosaic.draw(scene)")
-    assert len(one.told("asked")) == 24, "not all are decoded at once"
-    assert one.page.evaluate("tiles()") == 0
-    while one.page.evaluate("tiles()") < 54:
-        one.page.evaluate("gates.splice(0).forEach((go) => go())")
-    assert sorted(row for _, row in one.told("asked")) == list(range(54)), "each once"
-    one.page.screenshot(path=tmp_path / "mosaic.png")
-    shot = np.asarray(Image.open(tmp_path / "mosaic.png").convert("RGB"), dtype=int)
-    box = one.page.locator(".vk-mosaic").bounding_box()
-    for row in (0, 17, 53):
-        x, y = (round(float(v)) for v in np.add(mosaic_given()["places"][row], (box["x"], box["y"])))
-        tile = Image.fromarray(shot[y - 20 : y + 20, x - 20 : x + 20].astype(np.uint8))
-        expected = picture(row, 64).resize((40, 40))
-        assert np.abs(np.asarray(tile, dtype=int) - np.asarray(expected, dtype=int)).mean() < 14, (
-            f"tile {row} is its picture, on its point"
-        )
-        assert shot[y, x - 21].tolist() == [255, 0, 0], "framed in the point's color"
-
-
-def test_a_picture_that_cannot_be_read_stays_a_point_and_nothing_asks_for_ever(tool):
-    one = tool("mosaic", mosaic_given(broken=5))
-    one.page.evaluate("mosaic.draw(scene)")
-    one.until(lambda: one.page.evaluate("tiles()") == 53)
-    assert one.page.evaluate("mosaic.sideOf(5)") == 0
-    drawn = len(one.told("redraw"))
-    one.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert len(one.told("redraw")) == drawn
-
-
-def test_zoomed_out_the_tiles_are_gone_and_cost_nothing(tool):
-    one = tool("mosaic", mosaic_given())
-    one.page.evaluate("mosaic.draw(scene)")
-    one.until(lambda: one.page.evaluate("tiles()") == 54)
-    one.page.evaluate("mosaic.draw({ ...scene, size: 0 })")
-    assert not one.page.locator(".vk-mosaic").is_visible()
-    assert one.page.evaluate("tiles()") == 0
-
-
-def test_a_picture_that_comes_after_the_images_changed_is_not_shown(tool):
-    one = tool("mosaic", mosaic_given(gated=True))
-    one.page.evaluate("mosaic.draw(scene)")
-    one.page.evaluate("() => { mosaic.clear(); gates.splice(0).forEach((go) => go()); }")
-    one.page.evaluate("() => new Promise((done) => setTimeout(done))")
-    assert one.told("redraw") == []
-    assert not one.page.locator(".vk-mosaic").is_visible()
-
-
 def test_a_dropped_file_is_handed_on_with_its_bytes_and_others_are_refused_kindly(tool):
     one = tool("drop")
     assert one.page.evaluate("throwFiles([['cat <b>.png', 'image/png', 321]], 'dragenter')")
@@ -405,3 +273,18 @@ def test_a_press_elsewhere_closes_the_menu(tool):
     assert one.page.get_by_label("c <b>").is_visible()
     one.page.mouse.click(900, 600)
     assert not one.page.get_by_label("c <b>").is_visible()
+
+
+def test_the_menu_stays_inside_the_explorer_wherever_its_button_stands(tool):
+    one = tool("choose", viewport=(420, 500))
+    one.page.evaluate(
+        """() => {
+        setNames(["label", LONG_NAME].map(String));
+        document.querySelector(".vk-choose").style.cssText = "width: 70px; margin-left: 320px";
+    }""".replace("LONG_NAME", '"long ".repeat(2000)')
+    )
+    one.see("columns").click()
+    box = one.page.locator(".vk-menu").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 420
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= 420

@@ -35,6 +35,7 @@ test("a share never stands alone: beside it stands what an even spread or chance
   assert.equal(patchWords(MATCHING, { side: "a", cell: 0 }, NAMES, 2), "Query, row 1, column 1, with neighbor, row 3, column 1: 17% of the cosine (even spread: 17%).");
   assert.equal(matchingWords(MATCHING), "2 pairs of patches are each other's best matches and carry 67% of the cosine 0.6; in shuffled patches 25%.");
   assert.match(matchingWords({ ...MATCHING, low: 0.2, high: 0.3 }), /in shuffled patches 25% \(20% to 30%\)\.$/);
+  assert.match(matchingWords({ ...MATCHING, low: 0.2, high: 0.7 }), /That is no more than chance\.$/);
   assert.match(matchingWords({ ...MATCHING, best: [[0, 1, 0.3]] }), /^1 pair of patches is each other's best match and carries/);
 });
 

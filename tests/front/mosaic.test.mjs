@@ -103,6 +103,17 @@ test("faint points give way to those that are meant", () => {
   assert.equal(placeTiles({ ...view, faint, before }).filter((row) => !faint(row)).length, alone.length);
 });
 
+test("the query and its neighbors come before all others, as they are ordered", () => {
+  const view = scene(CLOUDS.dense), before = placeTiles(view), inside = (row) => { const [x, y] = view.at(row); return x > 0 && x < WIDTH && y > 0 && y < HEIGHT; };
+  const first = view.rows.filter((row) => inside(row) && !before.includes(row)).slice(0, 5);
+  const chosen = placeTiles({ ...view, before, first });
+  assert.equal(chosen[0], first[0]);
+  assert.ok(closest(chosen, view.at) >= 35.5);
+  assert.equal(new Set(chosen).size, chosen.length);
+  assert.deepEqual(placeTiles({ ...view, before: chosen, first }), chosen, "and it rests");
+  assert.deepEqual(placeTiles({ ...view, before, first: [99999] }), placeTiles({ ...view, before }), "what is not in view is no tile");
+});
+
 test("at most some hundreds, from the whole table", () => {
   const wide = { ...scene(points(6000, 7, 4)), width: 4000, height: 2500 };
   wide.rows = Uint32Array.from({ length: 6000 }, (_, row) => row);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { verdictOf } from "../../vizkit/widgets/static/badge.js";
+import { verdictOf, withoutFinding } from "../../vizkit/widgets/static/badge.js";
 import { inStages } from "../../vizkit/widgets/static/inquiry.js";
 import { percentileText, similarityWords } from "../../vizkit/widgets/static/tiles.js";
 
@@ -58,4 +58,11 @@ test("a percentile is never rounded up: not to all, not past a pair", () => {
 test("a verdict is a color and a word; what is not known is not measured", () => {
   for (const verdict of ["green", "amber", "red"]) assert.match(verdictOf({ verdict }).word.toLowerCase(), new RegExp(`^${verdict}: \\w`));
   for (const trust of [null, undefined, {}, { verdict: null }, { verdict: "toString" }]) assert.equal(verdictOf(trust).word, "Not measured");
+});
+
+test("why a method was taken is told without repeating what was found of it", () => {
+  const found = "planted energy 0.34 (gain 0.04); insertion is not better";
+  assert.equal(withoutFinding(`exact here: a mean over positions; amber: ${found}`, found), "exact here: a mean over positions");
+  assert.equal(withoutFinding(`the best method that was found green on this network: ${found}`, found), "the best method that was found green on this network");
+  assert.equal(withoutFinding("chosen by the caller", ""), "chosen by the caller");
 });

@@ -107,6 +107,7 @@ class Explorer(Selections):
             fail=self._show_error,
         )
         self._rows = {id: row for row, id in enumerate(atlas.embeddings.ids)}
+        self._own_columns = columns_of(atlas.embeddings.frame)
         self._thumbs = thumbnails_of(atlas.embeddings)
         small, offsets = self._thumbs.all()
         for one in atlas.maps:
@@ -114,7 +115,7 @@ class Explorer(Selections):
         super().__init__(
             _maps=[one.fields() for one in atlas.maps],
             _graphs=[self._graph_fields(i) for i in range(len(atlas.spaces))],
-            _columns=columns_of(atlas.embeddings.frame),
+            _columns=self._own_columns,
             _thumbnails=small,
             _offsets=offsets,
             _coming=not self._thumbs.complete,
@@ -176,7 +177,8 @@ class Explorer(Selections):
             elif kind == "select":
                 self._cause = (view, "selection")
                 rows = np.frombuffer(buffers[0], "<u4")  # added images have the rows after the last: they stay out
-                self.selection = [self.ids[row] for row in rows if row < len(self.ids)]
+                ids = self.ids
+                self.selection = [ids[row] for row in rows if row < len(ids)]
             elif kind == "show":
                 self._cause = (view, "shown")
                 self.shown = [self._atlas.names[at] for at in content["maps"]]

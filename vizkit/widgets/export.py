@@ -1,7 +1,7 @@
 """An explorer as one file: what its views would ask for is computed now, made small, and put into a page.
 
-Maps of evidence, cosines and matrices travel as whole numbers of 16 or 8 bits with a scale; pictures once each. A study
-of 2,000 images with evidence for 20 queries stays below 6 MB.
+Maps of evidence, cosines and matrices travel as whole numbers of two bytes with a scale; pictures once each. A study of
+2,000 images with evidence for 20 queries stays below 6 MB.
 """
 
 import json
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _QUERY = 224  # pixels of the longer side of a query's picture
 _NEIGHBOR = 168  # of a neighbor's: twice what its tile shows
-_MATCHES = 1_200_000  # bytes of matching patches, before they are packed: of maps of 8 x 8, those of 290 pairs
+_MATCHES = 1_200_000  # entries of all matrices together, about a byte each: of maps of 8 x 8, those of 290 pairs
+_LEVELS = 1023  # of a matrix, from 0 to its largest: what a patch carries in all is then right to three digits
 
 Reply = tuple[dict[str, Any], list[Any]]  # fields, and references to what lies in the file
 
@@ -60,9 +61,9 @@ class Study:
 class Packed:
     """Bytes that a page holds, each once, and what refers to them.
 
-    A reference is {"$": [kind, start, length, scale?]}. Kinds "bytes" and "numbers" are bytes as they are, "i2" and
-    "i1" are signed whole numbers of two bytes or one that are to be multiplied by `scale`, to become float32. Of kind
-    "bytes" are pictures, which do not get smaller; all others lie together and are compressed.
+    A reference is {"$": [kind, start, length, scale?]}. Kinds "bytes" and "numbers" are bytes as they are. Of kind "i2"
+    are signed whole numbers of two bytes, all the low ones first, which are to be multiplied by `scale`, to become
+    float32. Of kind "bytes" are pictures, which do not get smaller; all others lie together and are compressed.
     """
 
     pictures: bytearray = field(default_factory=bytearray)
@@ -81,12 +82,13 @@ class Packed:
         self.numbers += content
         return {"$": ["numbers", len(self.numbers) - len(content), len(content)]}
 
-    def scaled(self, values: "NDArray[np.float32]", kind: str) -> dict[str, Any]:
-        """Keep numbers as "i2" or "i1": to 1 / 65534 or 1 / 254 of the largest."""
-        top = np.iinfo(kind).max
-        scale = float(np.abs(values).max(initial=0.0)) / top or 1.0
-        found = self.exact(np.round(np.asarray(values, np.float64) / scale).astype(f"<{kind}").tobytes())["$"]
-        return {"$": [kind, *found[1:], scale]}
+    def scaled(self, values: "NDArray[np.float32]", levels: int = 32767) -> dict[str, Any]:
+        """Keep numbers as multiples of the largest by 1 / `levels`."""
+        scale = float(np.abs(values).max(initial=0.0)) / levels or 1.0
+        whole = np.round(np.asarray(values, np.float64).ravel() / scale).astype("<i2")
+        # Apart, the high bytes, nearly all of them alike, get much smaller.
+        found = self.exact(whole.view(np.uint8).reshape(-1, 2).T.tobytes())["$"]
+        return {"$": ["i2", *found[1:], scale]}
 
 
 def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "Maps", guests: "Guests") -> list[str]:
@@ -181,7 +183,7 @@ class _Gathered:
         near = space.graph.indices[row] if inside else study.guests.neighbors(query, graph)
         others = [ids[at] for at in near]
         similarities = space.similarities(row if inside else study.guests.vector(query, graph))
-        yield ["similarities", graph, query], ({}, [self._packed.scaled(similarities, "i2")])
+        yield ["similarities", graph, query], ({}, [self._packed.scaled(similarities)])
         if not others:
             return
         try:
@@ -212,7 +214,7 @@ class _Gathered:
             }
         buffers = [self._picture(graph, query, found[0].seen_a)]
         for id, e in zip(others, found, strict=True):
-            maps = [self._packed.scaled(each, "i2") for each in (e.map_a, e.map_b)]
+            maps = [self._packed.scaled(each) for each in (e.map_a, e.map_b)]
             buffers += [*maps, self._picture(graph, id, e.seen_b)]
         return fields | {"better": None}, buffers
 
@@ -228,7 +230,7 @@ class _Gathered:
         if not self._each[graph]:
             return None
         pictures = [self._picture(graph, query, pair.seen_a), self._picture(graph, neighbor, pair.seen_b)]
-        return fields, [self._packed.scaled(pair.matrix, "i1"), *pictures]
+        return fields, [self._packed.scaled(pair.matrix, _LEVELS), *pictures]
 
     def _picture(self, graph: int, id: str, seen: "NDArray[np.uint8]") -> dict[str, Any]:
         """Keep what a network saw, once: in full for a query, small for an image that is only a neighbor."""
@@ -241,7 +243,7 @@ class _Gathered:
 def _traits(traits: dict[str, Any], packed: Packed) -> dict[str, Any]:
     """Return what the browser is given, with references in place of bytes."""
     graphs = [
-        graph | {"similarities": packed.scaled(np.frombuffer(graph["similarities"], "<f4"), "i2")}
+        graph | {"similarities": packed.scaled(np.frombuffer(graph["similarities"], "<f4"))}
         for graph in traits["_graphs"]
     ]
     small = packed.picture(traits["_thumbnails"])

@@ -89,8 +89,9 @@ class Linked(anywidget.AnyWidget):
 
     def _in_order(self, ids: Iterable[str]) -> list[str]:
         """Return ids in the order of the images, each once; InputError where one is unknown."""
-        rows = {self._atlas.embeddings.row(id) for id in ids}
-        return [self.ids[row] for row in sorted(rows)]
+        known, everything = self._rows, self.ids
+        rows = {known[id] if id in known else self._atlas.embeddings.row(id) for id in ids}
+        return [everything[row] for row in sorted(rows)]
 
     def _neighbor_rows(self, query: str | None) -> Any:
         """Return the rows of a query's neighbors (k,) by the map that is shown, best first."""

@@ -20,10 +20,10 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>
-body {{ margin: 16px; font: 13px system-ui, sans-serif; color-scheme: light dark; }}
-body {{ background: Canvas; color: CanvasText; }}
+body {{ margin: 8px; font: 13px system-ui, sans-serif; color-scheme: light dark; color: #5c6068; background: #ffffff; }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #a2a6ae; background: #131416; }} }}
 {styles}
-body > details {{ margin-top: 16px; font: 12px system-ui, sans-serif; color: GrayText; }}
+body > details {{ margin: 16px 10px; font-size: 12px; }}
 body > details pre {{ overflow: auto; max-height: 60vh; }}
 </style>
 </head>

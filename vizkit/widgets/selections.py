@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import traitlets as t
 
@@ -18,13 +19,16 @@ class Selections(Linked):
     named = t.Dict(read_only=True)
     _columns = t.List().tag(sync=True)
 
+    _own_columns: list[dict[str, Any]]  # those of the images' table
+
     @property
     def frame(self) -> pd.DataFrame:
         """The table of the images, and for each named selection a column of True and False.
 
         A name that the table has already gets a "_" appended.
         """
-        return with_named(self._atlas.embeddings.frame, self.named)
+        table = self._atlas.embeddings.frame
+        return pd.concat([table, named_columns(table, self.named)], axis=1)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -56,26 +60,25 @@ class Selections(Linked):
         held = self._in_order(self.selection if ids is None else ids)
         others = {known: members for known, members in self.named.items() if known != name or held}
         named = others | ({name: held} if held else {})
-        self._columns = columns_of(with_named(self._atlas.embeddings.frame, named, words=("no", "yes")))
+        table = self._atlas.embeddings.frame
+        self._columns = [*self._own_columns, *columns_of(named_columns(table, named, words=("no", "yes")))]
         self.set_trait("named", named)
 
 
-def with_named(
-    frame: pd.DataFrame, named: Mapping[str, Sequence[str]], *, words: tuple[Any, Any] = (False, True)
+def named_columns(
+    table: pd.DataFrame, named: Mapping[str, Sequence[str]], *, words: tuple[Any, Any] = (False, True)
 ) -> pd.DataFrame:
-    """Return a table with a column for each named selection to its right.
+    """Return a column for each named selection.
 
     Parameters
     ----------
-    frame
-        n rows; the index holds ids.
+    table
+        n rows; the index holds ids. A name that it has already gets a "_" appended.
     named
-        Ids by name. A name that the table has already gets a "_" appended.
+        Ids by name.
     words
         What a column says of a row outside and of one inside.
     """
-    outside, inside = words
-    columns = {
-        name: [inside if held else outside for held in frame.index.isin(set(ids))] for name, ids in named.items()
-    }
-    return beside(frame, pd.DataFrame(columns, index=frame.index))
+    values = {name: np.where(table.index.isin(set(ids)), words[1], words[0]) for name, ids in named.items()}
+    whole = beside(table, pd.DataFrame(values, index=table.index))
+    return whole.iloc[:, table.shape[1] :]

@@ -87,8 +87,9 @@ def columns_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
             columns.append({"name": str(name), "kind": "number", "values": numbers})
             continue
         texts = named(values)
-        categories = natural(list(texts.dropna().unique()))
-        if len(categories) <= _MOST_CATEGORIES:
+        kinds = list(texts.dropna().unique())
+        if len(kinds) <= _MOST_CATEGORIES:
+            categories = natural(kinds)
             codes = pd.Categorical(texts, categories=categories).codes.astype("<i4").tobytes()
             columns.append(
                 {

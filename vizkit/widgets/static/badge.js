@@ -17,6 +17,12 @@ export function verdictOf(trust) {
   return (Object.hasOwn(VERDICTS, trust?.verdict ?? "") && VERDICTS[trust.verdict]) || UNMEASURED;
 }
 
+/** @returns {string} why a method was taken, without the finding that is told above it already */
+export function withoutFinding(why, found) {
+  if (!found || !why.includes(found)) return why;
+  return why.replace(found, "").replace(/[\s:;,]*((green|amber|red)[\s:]*)?$/, "");
+}
+
 /** A button that says the verdict, and a note below it that opens with the reason. @param {string} hook for tests: which of the badges it is */
 export function createBadge(hook) {
   const word = make("span", {}), dot = make("span", { class: "vk-verdict-dot" });
@@ -51,8 +57,8 @@ export function createBadge(hook) {
       word.textContent = text;
       button.dataset.verdict = verdictOf(trust) === UNMEASURED ? "none" : trust.verdict;
       button.setAttribute("aria-label", `${text}: how far ${clipText(title, 80)} can be trusted on this network. Show the reason.`);
-      const said = trust?.reason && trust.verdict ? trust.reason : "", others = [said, why].filter(Boolean);
-      reason.replaceChildren(make("strong", { text: means }), ...others.map((t, i) => make("p", { text: `${i === others.length - 1 && why ? "Why this method: " : ""}${clipText(t, 800)}` })));
+      const found = trust?.verdict ? trust.reason ?? "" : "", chosen = withoutFinding(why ?? "", found);
+      reason.replaceChildren(make("strong", { text: means }), ...[found, chosen && `Why this method: ${chosen}`].filter(Boolean).map((t) => make("p", { text: clipText(t, 800) })));
     },
   };
 }

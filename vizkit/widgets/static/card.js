@@ -8,13 +8,15 @@ const DWELL = 140; // milliseconds over one point before a sharper picture is as
 /**
  * @param {{thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
  *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean, isComing: (row: number) => boolean}} pictures
+ * @param {HTMLElement} surface the map it lies on
  */
-export function createCard(pictures) {
+export function createCard(pictures, surface) {
   const picture = make("canvas", { class: "vk-card-image", "data-vizkit": "card-image", role: "img" });
   const name = make("div", { class: "vk-card-id", "data-vizkit": "card-id", dir: "auto" });
   const facts = make("dl", { class: "vk-facts" });
   const card = make("div", { class: "vk-card", "data-vizkit": "card", hidden: true }, picture, make("div", { class: "vk-card-text" }, name, facts));
-  let shown = -1, timer = 0, surface = null;
+  surface.append(card);
+  let shown = -1, timer = 0;
 
   function paint(row, bitmap, kind) {
     if (row !== shown || (kind === "thumbnail" && picture.dataset.kind === "sharp")) return;

@@ -28,6 +28,9 @@ export function createChoose(told) {
     menu.hidden = !on;
     button.setAttribute("aria-expanded", String(on));
     if (on) {
+      menu.style.left = "0";
+      const room = element.closest(".vizkit-explorer")?.getBoundingClientRect().right ?? Infinity;
+      menu.style.left = `${Math.min(room - menu.getBoundingClientRect().right, 0)}px`; // inside the explorer, wherever the button stands
       menu.querySelector("input")?.focus();
       document.addEventListener("pointerdown", outside, true);
     } else document.removeEventListener("pointerdown", outside, true);

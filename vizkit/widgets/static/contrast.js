@@ -70,15 +70,21 @@ export function createContrast(told) {
     invite();
   }
 
+  /** The cosine to the query, which is not known of every image before the kernel tells. */
+  function numberOf(choice, told) {
+    const similarity = choice.similarity ?? told, percentile = choice.percentile ?? asking.percentileOf?.(similarity);
+    return Number.isFinite(similarity) ? similarityWords({ similarity, percentile }) : "";
+  }
+
   function open() {
     const [near, far] = picked, question = { graph: asking.graph, query: asking.id, near: near.id, far: far.id, method: asking.method };
-    const names = [asking.id, near.id, far.id], numbers = ["", ...picked.map((p) => (Number.isFinite(p.similarity) ? similarityWords(p) : ""))];
+    const names = [asking.id, near.id, far.id];
     const shownFor = picked;
     element.hidden = false;
     images = [asking.image, null, null];
     pictures.forEach(({ canvas, name, number }, i) => {
       name.textContent = name.title = clipText(names[i], 120);
-      number.textContent = numbers[i];
+      number.textContent = i ? numberOf(picked[i - 1]) : "";
       canvas.setAttribute("aria-label", `${ROLES[i]}: ${clipText(names[i], 120)}`);
     });
     picked.forEach(({ thumbnail }, i) => thumbnail.then((bitmap) => { if (picked === shownFor) { images[i + 1] = bitmap; paint(); } }, () => {}));
@@ -102,6 +108,7 @@ export function createContrast(told) {
     seen = bitmaps;
     message.say("");
     headline.textContent = clipText(reply.headline, 300);
+    picked.forEach((choice, i) => { pictures[i + 1].number.textContent = numberOf(choice, reply.similarities?.[i]); });
     more.textContent = "Warm speaks for this one, cool for that one.";
     source.toggleAttribute("data-blank", false);
     badge.show(reply.trust, reply.reason, reply.title);
@@ -126,7 +133,8 @@ export function createContrast(told) {
     isOpen: () => !element.hidden,
     /** @returns {number} row of what was taken as this one; -1: nothing yet */
     taken: () => (picked.length === 1 ? picked[0].row : -1),
-    /** Begin to pick for a query. @param {{graph: number, id: string, row: number, image: ImageBitmap | null, method: string | null}} query */
+    /** Begin to pick for a query. @param {{graph: number, id: string, row: number, image: ImageBitmap | null, method: string | null,
+     *   percentileOf?: (similarity: number) => number | null}} query */
     start(query) {
       asking = query;
       picked = [];

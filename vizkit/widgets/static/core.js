@@ -46,7 +46,7 @@ const ASK_AFTER = 400; // milliseconds over a point before all similarities are 
 
 /** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void, setMap: (moving: Moving) => void}} */
 export function createExplorer(element, host) {
-  const live = host.live !== false, guests = [], moving = new Map(), history = createHistory();
+  const live = host.live !== false, guests = [], history = createHistory();
   let data = null, relations, pictures, panel, card, toolColumns = [], told = [];
   let query = -1, hovered = -1, hoveredPlace = 0, selection = new Set(), pictureShare = 0, placing = 0, dwell = 0;
   let mask = null, hide = false, hidden = new Set(), emphasized = null;
@@ -71,7 +71,7 @@ export function createExplorer(element, host) {
   const choose = createChoose({ chosen(names) { told = names; renewCard(); } });
   const drop = live ? createDrop(stage.element, { file: addFile, problem: say }) : null;
   const table = createTable({ pick: askBeside, near: (row) => stage.setMarks({ near: row }), name: live ? (name) => send({ type: "name", name }) : null });
-  const progress = createProgress({ stop: () => send(data.maps.length > 1 ? { type: "stop", map: unfolding() } : { type: "stop" }), focusElsewhere: stage.focus });
+  const progress = createProgress({ stop: () => send(data.maps.length > 1 ? { type: "stop", map: stage.unfolding()?.map } : { type: "stop" }), focusElsewhere: stage.focus });
   const left = make("div", { class: "vk-left" }, stage.element, legend.element, make("div", { class: "vk-foot" }, status, clearSelection, progress.element));
   const toolbar = createToolbar({
     color(name) { hidden.clear(); coloring.choose(name); recolor(); }, mode: stage.setMode, reset: stage.reset,
@@ -79,6 +79,11 @@ export function createExplorer(element, host) {
   const body = make("div", { class: "vk-body" }, left);
   root.append(problem, toolbar.element, body, table.element, spoken);
   element.append(root);
+  root.addEventListener("keydown", (event) => {
+    if (event.key !== "Backspace" || event.target.matches("input, select, textarea")) return;
+    go(event.shiftKey ? history.forward() : history.back());
+    event.preventDefault();
+  });
 
   /** Something went wrong that nobody else shows. */
   function say(text) {
@@ -217,7 +222,7 @@ export function createExplorer(element, host) {
     const other = stage.shown().length > 1 && graphAt(1) !== graph ? new Set(relations.near(query, graphAt(1)).rows) : null;
     return {
       row: query, id: relations.idOf(query), graph, guest: Boolean(guest), note: guest?.note ?? "", facts: factsOf(query, 0, data.columns).slice(0, QUERY_FACTS),
-      thumbnail: pictures.thumbnail(query), sharp: pictures.sharp(query), can_explain: data.graphs[graph].can_explain, why_not: data.graphs[graph].why_not,
+      thumbnail: pictures.thumbnail(query), sharp: pictures.sharp(query), can_explain: data.graphs[graph].can_explain, why_not: data.graphs[graph].why_not, percentileOf: (value) => relations.percentile(value, graph),
       neighbors: Array.from(rows, (row, i) => ({
         row, id: relations.idOf(row), label: labelOf(row), similarity: similarities[i], percentile: relations.percentile(similarities[i], graph),
         only_here: Boolean(other && !other.has(row)), color: scale.colorOf(row), thumbnail: pictures.thumbnail(row),
@@ -285,20 +290,12 @@ export function createExplorer(element, host) {
   function setMap({ map = 0, done, xy }) {
     if (!data.maps[map]) return;
     stage.setFrame(map, done, xy && xy.length === 2 * data.ids.length ? xy : null);
-    if (done === null) moving.delete(map);
-    else moving.set(map, done);
     tellProgress();
   }
 
-  /** @returns {number | undefined} the map whose progress is told: one that is seen, and one that has begun, before others */
-  function unfolding() {
-    const all = [...stage.shown().filter((map) => moving.has(map)), ...moving.keys()];
-    return all.find((map) => moving.get(map) > 0) ?? all[0];
-  }
-
   function tellProgress() {
-    const map = unfolding();
-    progress.show(map === undefined ? null : moving.get(map), data.maps.length > 1 && map !== undefined ? clipText(data.maps[map].name, 40) : "");
+    const now = stage.unfolding();
+    progress.show(now?.done ?? null, now && data.maps.length > 1 ? clipText(data.maps[now.map].name, 40) : "");
   }
 
   function addGuest(guest) {
@@ -311,17 +308,12 @@ export function createExplorer(element, host) {
     if (query === relations.n + at) setQuery(query);
   }
 
-  async function addFile(name, bytes) {
+  function addFile(name, bytes) {
     say("");
     placing += 1;
     tellStatus();
-    try {
-      await host.request("place", { file: name }, [bytes]);
-    } catch (error) {
-      say(error?.message || String(error));
-    }
-    placing -= 1;
-    tellStatus();
+    const over = (error) => { say(error?.message ?? ""); placing -= 1; tellStatus(); };
+    request("place", { file: name }, [bytes]).then(() => over(), over);
   }
 
   /** Thumbnails that were made: who waits for one is served, and nothing else changes. */
@@ -350,9 +342,9 @@ export function createExplorer(element, host) {
     if (sameImages) pictures.setData(data);
     else pictures = createPictures(data, (id) => host.request("picture", { id }));
     if (!sameImages || JSON.stringify(next.methods) !== JSON.stringify(before.methods)) buildPanel();
-    if (!sameImages) { card?.destroy(); card = createCard(pictures); }
     progress.showPictures(data.coming ? pictureShare : null);
     stage.setData(data, sameImages);
+    if (!sameImages) { card?.destroy(); card = createCard(pictures, stage.surface(0)); }
     showMaps();
     tellStatus();
   }
@@ -361,7 +353,6 @@ export function createExplorer(element, host) {
     query = hovered = -1;
     selection = new Set();
     guests.length = 0;
-    moving.clear();
     history.forget();
     clearSelection.hidden = table.element.hidden = true;
     mask = null;
@@ -372,7 +363,7 @@ export function createExplorer(element, host) {
   function buildPanel() {
     panel?.destroy();
     panel?.element.remove();
-    panel = createPanel({ methods: data.methods }, {
+    panel = createPanel({ methods: data.methods, live }, {
       pick: askBeside, back: () => go(history.back()), forward: () => go(history.forward()), jump: (place) => go(history.jump(place)), clear,
       near: (row) => stage.setMarks({ near: row }), request,
     });

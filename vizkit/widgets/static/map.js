@@ -12,6 +12,7 @@ const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
 const FRAME_TIMES = [80, 600]; // milliseconds, least and most, that points glide to a frame of a layout that is being made
 const DEEPEST_ZOOM = 400;
 const TILES_FROM = 4000; // rows in the view, at most, among which thumbnails are placed
+const DOT = 3; // CSS pixels from a point's middle that mean it, whatever lies over it
 const REST = 150; // milliseconds that points stand before thumbnails are placed
 const TILE_REACH = 36; // CSS pixels from the middle of a thumbnail to beyond its corner
 
@@ -152,8 +153,11 @@ export function createMap(told) {
   function rowAt(px, py) {
     const [x, y] = toMap(current(), px, py), reach = HOVER_REACH / view.scale;
     if (glide) return nearestBetween(before, xy, share(glide), x, y, reach, visible);
-    const tile = spacing && tileSize(spacing * view.scale) ? tileAt(px, py) : -1;
-    return tile >= 0 ? tile : nearestRow(shownGrid(), x, y, reach, visible);
+    // A point that lies under the thumbnail of another can still be met, at its very place.
+    const nearest = nearestRow(shownGrid(), x, y, reach, visible), [nx, ny] = nearest < 0 ? [Infinity, Infinity] : position(nearest);
+    if (!spacing || !tileSize(spacing * view.scale) || Math.hypot(nx - px, ny - py) <= DOT) return nearest;
+    const tile = tileAt(px, py);
+    return tile >= 0 ? tile : nearest;
   }
 
   function point(px, py) {

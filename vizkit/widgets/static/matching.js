@@ -73,7 +73,8 @@ export function matchingWords({ best, carried, chance, low, high, similarity }) 
   if (!Number.isFinite(carried)) return `${count}. The cosine is not above 0, so nothing carries a share of it.`;
   const span = Number.isFinite(low) && Number.isFinite(high) ? ` (${shareText(low, 1)} to ${shareText(high, 1)})` : "";
   const beside = Number.isFinite(chance) ? `; in shuffled patches ${shareText(chance, 1)}${span}` : "";
-  return `${count} and ${carry} ${shareText(carried, 1)} of the cosine ${formatNumber(similarity)}${beside}.`;
+  const verdict = carried <= (high ?? chance ?? -Infinity) ? " That is no more than chance." : "";
+  return `${count} and ${carry} ${shareText(carried, 1)} of the cosine ${formatNumber(similarity)}${beside}.${verdict}`;
 }
 
 /**

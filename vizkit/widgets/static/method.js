@@ -50,10 +50,11 @@ function opacitySlider(changed) {
 }
 
 /**
- * @param {{name: string, title: string}[]} methods @param {HTMLElement} invitation shown while two are being picked
+ * @param {{methods: {name: string, title: string}[], live?: boolean}} options live: false where nothing can be computed anew, so that there is no contrast
+ * @param {HTMLElement} invitation shown while two are being picked
  * @param {{method: (name: string | null) => void, opacity: () => void, contrast: () => void}} told `method(null)`: the best that is known
  */
-export function createMethod(methods, invitation, told) {
+export function createMethod({ methods, live }, invitation, told) {
   const select = make("select", { class: "vk-select vk-method", "data-vizkit": "method", "aria-label": "Evidence method", on: { change: () => told.method(select.value === AUTOMATIC ? null : select.value) } });
   const contrast = make("button", { type: "button", class: "vk-button", "data-vizkit": "contrast", text: "Contrast", "aria-pressed": "false", title: "Why this one and not that one: pick two", on: { click: told.contrast } });
   const slider = opacitySlider(told.opacity), badge = createBadge("trust"), scale = createScale(), message = createMessage();
@@ -63,6 +64,7 @@ export function createMethod(methods, invitation, told) {
   const lines = make("div", { class: "vk-lines" }, source, message.element);
   const element = make("section", { class: "vk-evidence", "data-vizkit": "evidence", "aria-label": "Evidence" }, controls, scale.element, lines, invitation);
   let verdicts = {};
+  contrast.hidden = live === false;
   fill();
 
   function fill() {

@@ -25,14 +25,14 @@ export function tileSize(spacing) {
 }
 
 /**
- * Choose the points that become tiles: each tile lies centered on its point, and no two overlap. Those that were tiles
- * before come first, so that a tile stays while the map is panned; then the others in a scattered order, and faint ones last.
+ * Choose the points that become tiles: each tile lies centered on its point, and no two overlap. After `first` come those that
+ * were tiles before, so that a tile stays while the map is panned; then the others in a scattered order, and faint ones last.
  * @param {{rows: Uint32Array, at: (row: number) => [number, number], size: number, width: number, height: number,
- *   before?: number[], faint?: (row: number) => boolean, most?: number}} scene `rows`: candidates, ascending; `size`: CSS pixels
+ *   before?: number[], first?: ArrayLike<number>, faint?: (row: number) => boolean, most?: number}} scene `rows`: candidates, ascending; `size`: CSS pixels
  *   of a tile with its frame and the gap around it
  * @returns {number[]} rows
  */
-export function placeTiles({ rows, at, size, width, height, before = [], faint = () => false, most = MOST_TILES }) {
+export function placeTiles({ rows, at, size, width, height, before = [], first = [], faint = () => false, most = MOST_TILES }) {
   const least = size - SLACK, columns = Math.ceil((width + 2 * size) / least) + 1, lines = Math.ceil((height + 2 * size) / least) + 1;
   const taken = new Int32Array(columns * lines).fill(-1), xs = [], ys = [], chosen = [];
   const place = (row, distance) => {
@@ -50,7 +50,9 @@ export function placeTiles({ rows, at, size, width, height, before = [], faint =
     ys.push(y);
     chosen.push(row);
   };
-  const old = before.filter((row) => holds(rows, row)), known = new Set(old), fresh = scattered(rows, CONSIDERED).filter((row) => !known.has(row));
+  const head = Array.from(first).filter((row) => holds(rows, row)), ahead = new Set(head), old = before.filter((row) => holds(rows, row) && !ahead.has(row));
+  const known = new Set([...head, ...old]), fresh = scattered(rows, CONSIDERED).filter((row) => !known.has(row));
+  for (const row of head) place(row, size);
   for (const weak of [false, true]) {
     for (const row of old) if (chosen.length < most && faint(row) === weak) place(row, least);
     for (const row of fresh) if (chosen.length < most && faint(row) === weak) place(row, size);
@@ -83,7 +85,7 @@ function scattered(rows, most) {
  * @param {HTMLElement} container of the points and the overlay; the tiles lie between the two
  * @returns {{draw: (scene: {view: import("./geometry.js").View, at: (row: number) => [number, number], rows: Uint32Array, size: number,
  *   thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
- *   colorOf: (row: number) => ArrayLike<number>, redraw: () => void}) => void, clear: () => void, sideOf: (row: number) => number}}
+ *   colorOf: (row: number) => ArrayLike<number>, redraw: () => void, first?: ArrayLike<number>}) => void, clear: () => void, sideOf: (row: number) => number}}
  *   `rows`: visible ones in or near the view, ascending; `size`: as `tileSize` says; `colorOf`: sRGB 0..255, with the opacity 0..255
  *   where a point is faint; `sideOf`: CSS pixels of the tile that a row has on the screen, 0 where it is a point
  */
@@ -100,7 +102,7 @@ export function createMosaic(container) {
     sides = new Map();
     epoch += 1;
     canvas.hidden = true;
-    delete canvas.dataset.tiles;
+    for (const name of ["tiles", "waiting", "side"]) delete canvas.dataset[name];
   }
 
   /** A thumbnail that is on the screen is held here: others may push it out of the pictures that are kept. */
@@ -132,10 +134,10 @@ export function createMosaic(container) {
 
   return {
     draw(scene) {
-      const { view, at, rows, size, colorOf } = scene;
+      const { view, at, rows, size, colorOf, first } = scene;
       if (!(size > 0) || !rows.length) { clear(); return; }
       const faint = (row) => { const color = colorOf(row); return color.length > 3 && color[3] < 128; };
-      tiles = placeTiles({ rows, at, size: size + 2 * FRAME + GAP, width: view.width, height: view.height, before: tiles, faint });
+      tiles = placeTiles({ rows, at, size: size + 2 * FRAME + GAP, width: view.width, height: view.height, before: tiles, first, faint });
       canvas.hidden = false;
       const context = sizeCanvas(canvas, view.width, view.height), kept = new Map();
       sides = new Map();
@@ -144,7 +146,7 @@ export function createMosaic(container) {
         if (bitmap) sides.set(row, drawTile(context, bitmap, ...at(row), colorOf(row), size));
       }
       pictures = kept;
-      canvas.dataset.tiles = String(sides.size);
+      Object.assign(canvas.dataset, { tiles: sides.size, waiting: tiles.length - sides.size, side: Math.round(Math.max(...sides.values(), 0)) });
     },
     clear,
     sideOf: (row) => sides.get(row) ?? 0,

@@ -23,12 +23,13 @@ async function inflate(bytes) {
 
 /** @typedef {{numbers: Uint8Array, pictures: Uint8Array}} Packed what references mean: see Packed in export.py */
 
-/** @param {[kind: "bytes" | "numbers" | "i1" | "i2", start: number, length: number, scale?: number]} reference @param {Packed} packed @returns {Uint8Array} */
+/** @param {[kind: "bytes" | "numbers" | "i2", start: number, length: number, scale?: number]} reference @param {Packed} packed @returns {Uint8Array} */
 function referred([kind, start, length, scale], packed) {
   const bytes = (kind === "bytes" ? packed.pictures : packed.numbers).subarray(start, start + length);
-  if (kind === "bytes" || kind === "numbers") return bytes;
-  const words = bytes.slice().buffer, whole = kind === "i1" ? new Int8Array(words) : new Int16Array(words);
-  return new Uint8Array(Float32Array.from(whole, (value) => value * scale).buffer);
+  if (kind !== "i2") return bytes;
+  const half = length / 2, values = new Float32Array(half);
+  for (let i = 0; i < half; i++) values[i] = (((bytes[half + i] << 24) >> 16) | bytes[i]) * scale;
+  return new Uint8Array(values.buffer);
 }
 
 /** Put bytes in place of every reference. @param {any} value @param {Packed} packed @returns {any} */

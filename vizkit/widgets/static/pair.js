@@ -41,8 +41,8 @@ export function createPair(told) {
     const canvas = make("canvas", {
       class: "vk-pair-image", tabindex: 0, role: "application", "data-vizkit": `pair-${side}`, "aria-roledescription": "picture in patches",
       on: {
-        pointermove: (event) => point(side, patchAt(side, event)), pointerleave: () => point(side, -1),
-        pointerdown: (event) => { const cell = patchAt(side, event); if (event.pointerType !== "mouse") point(side, cell); hold(side, cell); },
+        pointermove: (event) => point(side, patchAt(side, event)), pointerleave: (event) => { if (event.pointerType === "mouse") point(side, -1); },
+        pointerdown: (event) => press(side, patchAt(side, event), event.pointerType === "mouse"),
         keydown: (event) => onKey(side, event), blur: () => point(side, -1),
       },
     });
@@ -67,6 +67,13 @@ export function createPair(told) {
     pointed = next;
     paint();
     tell();
+  }
+
+  /** A finger cannot hover: its first tap on the other image reads, as pointing does. */
+  function press(side, cell, isMouse) {
+    const reads = !isMouse && held && held.side !== side && (pointed?.side !== side || pointed.cell !== cell);
+    point(side, cell);
+    if (!reads) hold(side, cell);
   }
 
   /** Keep a patch, so that the other image can be read; the same again lets it go. */
@@ -104,11 +111,14 @@ export function createPair(told) {
   /** The patch whose matches are shown: the held one, else the one that is pointed at. */
   const asked = () => held ?? pointed;
 
+  /** Each patch has a scale of its own, or those that carry little would show nothing; how much it is, is told in words. */
+  const scaleFor = (patch) => ({ limit: largestOf(carriedWith(matching, patch)), signed: limits.signed });
+
   function mapOn(side) {
     if (!matching) return item?.maps?.[side] ?? null;
     const patch = asked(), grid = gridOf(matching, side);
     if (!patch) return { ...grid, map: sums[side], ...limits.sums };
-    return patch.side === side ? null : { ...grid, map: carriedWith(matching, patch), ...limits.pairs };
+    return patch.side === side ? null : { ...grid, map: carriedWith(matching, patch), ...scaleFor(patch) };
   }
 
   function marksOn(side) {
@@ -134,7 +144,8 @@ export function createPair(told) {
     const patch = asked();
     if (!matching) { scale.show(item.maps ? { ...item.maps.a, text: item.maps.a.unit } : null, OPACITY, null); return; }
     const read = held && pointed && pointed.side !== held.side ? entryOf(matching, held, pointed.cell) : null;
-    if (patch) scale.show({ ...limits.pairs, text: "points of cosine that a pair of patches carries" }, OPACITY, read ?? (pointed && !held ? entryOf(matching, pointed, strongestWith(matching, pointed)) : null));
+    const most = patch && entryOf(matching, patch, strongestWith(matching, patch));
+    if (patch) scale.show({ ...scaleFor(patch), text: "points of cosine that this patch carries with each patch of the other" }, OPACITY, read ?? most);
     else scale.show({ ...limits.sums, text: "points of cosine that a patch carries" }, OPACITY, null);
   }
 
@@ -163,7 +174,7 @@ export function createPair(told) {
     sums = { a: carriedBy(matching, "a"), b: carriedBy(matching, "b") };
     limits = {
       sums: { limit: largestOf(sums.a, sums.b), signed: speaksAgainst(sums.a, sums.b) },
-      pairs: { limit: largestOf(matching.matrix), signed: speaksAgainst(matching.matrix) },
+      signed: speaksAgainst(matching.matrix),
     };
     message.say("");
     summary.textContent = matchingWords(matching);
@@ -209,6 +220,7 @@ export function createPair(told) {
       title.textContent = `Neighbor ${rank} of ${count}`;
       previous.disabled = rank <= 1;
       following.disabled = rank >= count;
+      if (document.activeElement?.disabled && element.contains(document.activeElement)) sides.a.canvas.focus({ preventScroll: true });
       const words = similarityWords(neighbor);
       similarity.textContent = words[0].toUpperCase() + words.slice(1);
       for (const [side, id] of [["a", query.id], ["b", neighbor.id]]) {

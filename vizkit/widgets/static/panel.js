@@ -13,7 +13,8 @@ import { createTrail } from "./trail.js";
 /** @typedef {import("./tiles.js").Neighbor} Neighbor */
 /**
  * @typedef {{row: number, id: string, graph: number, guest?: boolean, note?: string, facts: [string, string][], can_explain: boolean, why_not: string,
- *   thumbnail: Promise<ImageBitmap | null>, sharp: Promise<ImageBitmap | null>, neighbors: Neighbor[]}} Item
+ *   thumbnail: Promise<ImageBitmap | null>, sharp: Promise<ImageBitmap | null>, neighbors: Neighbor[],
+ *   percentileOf?: (similarity: number) => number | null}} Item percentileOf: where a cosine stands among random pairs here, in percent
  */
 
 const QUERY_SIZE = 152; // CSS pixels, where nothing is laid out yet
@@ -21,7 +22,7 @@ const SILENT = "The kernel is not answering: it may be busy, restarted or gone. 
 const NO_HISTORY = { back: false, forward: false, trail: [], at: -1 };
 
 /**
- * @param {{methods: {name: string, title: string}[]}} options
+ * @param {{methods: {name: string, title: string}[], live?: boolean}} options live: false where no kernel will ever answer
  * @param {{pick: (row: number) => void, back: () => void, forward: () => void, jump: (index: number) => void, clear: () => void,
  *   near: (row: number) => void, request: (name: string, payload: any) => Promise<any>}} told `near(-1)`: no neighbor is pointed at any more
  */
@@ -34,7 +35,7 @@ export function createPanel(options, told) {
   const tiles = createTiles({ pick: pickTile, match: openPair, point: pointAt, read: (index, cell) => read(cell) });
   const pair = createPair({ request: told.request, close: leave, step: (by) => openPair(paired + by) });
   const contrast = createContrast({ request: told.request, close: leave, changed: paintPicking });
-  const method = createMethod(options.methods, contrast.banner, { method: chooseMethod, opacity: paintAll, contrast: togglePicking });
+  const method = createMethod(options, contrast.banner, { method: chooseMethod, opacity: paintAll, contrast: togglePicking });
   const overview = make("div", { class: "vk-overview" }, query, method.element, tiles.element);
   const element = make("aside", { class: "vk-panel", "aria-label": "Query and neighbors", on: { keydown: onKey } }, empty, trail.element, overview, pair.element, contrast.element);
   const inquiry = createInquiry(inStages((question) => told.request("evidence", question)), hear);
@@ -170,7 +171,7 @@ export function createPanel(options, told) {
 
   function togglePicking() {
     if (contrast.isPicking()) { contrast.stop(); return; }
-    contrast.start({ graph: item.graph, id: item.id, row: item.row, image: images.sharp ?? images.query, method: wanted });
+    contrast.start({ graph: item.graph, id: item.id, row: item.row, image: images.sharp ?? images.query, method: wanted, percentileOf: item.percentileOf });
   }
 
   function paintPicking() {

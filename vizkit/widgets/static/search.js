@@ -21,18 +21,19 @@ export function createSearch(told) {
   const field = make("input", {
     type: "search", class: "vk-input vk-search-field", "data-vizkit": "search", role: "combobox", "aria-label": "Search images", "aria-autocomplete": "list",
     "aria-expanded": "false", "aria-controls": own, "aria-describedby": `${own}-help`, autocomplete: "off", spellcheck: "false", dir: "auto", placeholder: "Search: words, label:cat, score>3", title: HELP,
-    on: { input: () => soon(), focus: () => { index.warm(); list(true); }, blur: () => list(false), keydown: onKey, click: () => list(true) },
+    on: { input: soon, focus: () => index.warm(), keydown: onKey, click: () => list(true) },
   });
-  const options = make("ul", { class: "vk-options", id: own, role: "listbox", "aria-label": "Images found", hidden: true, on: { pointerdown: (event) => event.preventDefault(), click: onClick } });
+  const options = make("ul", { class: "vk-options", id: own, role: "listbox", "aria-label": "Images found", on: { click: onClick } });
   const hints = make("div", { class: "vk-hints" }), nothing = make("div", { class: "vk-hints vk-quiet" });
-  // The list of options may hold options alone: what else is told stands beside it in the sheet that both share.
-  const sheet = make("div", { class: "vk-sheet", hidden: true, on: { pointerdown: (event) => event.preventDefault() } }, hints, options, nothing);
   const counted = make("span", { class: "vk-search-count", "data-vizkit": "search-count", role: "status" });
-  const hide = make("input", { type: "checkbox", "data-vizkit": "hide-others", on: { change: () => tell() } });
+  const hide = make("input", { type: "checkbox", "data-vizkit": "hide-others", on: { change: tell } });
   const all = make("button", { type: "button", class: "vk-button", "data-vizkit": "select-found", text: "Select all", title: "Select all images that were found", on: { click: selectFound } });
-  const after = make("div", { class: "vk-search-after", "data-off": true }, counted, make("label", { class: "vk-row" }, hide, make("span", { text: "Hide others" })), all);
-  const element = make("div", { class: "vk-search", role: "search" },
-    make("div", { class: "vk-search-box" }, field, make("span", { id: `${own}-help`, class: "vk-spoken", text: HELP }), sheet), after);
+  const acts = make("div", { class: "vk-search-acts" }, make("label", { class: "vk-row" }, hide, make("span", { text: "Hide others" })), all);
+  // The list of options may hold options alone: what else is told stands beside it in the sheet that all share. A press
+  // there leaves the focus where it is.
+  const sheet = make("div", { class: "vk-sheet", hidden: true, on: { pointerdown: (event) => event.preventDefault() } }, acts, hints, options, nothing);
+  const element = make("div", { class: "vk-search", role: "search", on: { focusin: () => list(true), focusout: (event) => { if (!element.contains(event.relatedTarget)) list(false); }, keydown: onSheetKey } },
+    field, make("span", { id: `${own}-help`, class: "vk-spoken", text: HELP }), counted, sheet);
 
   /** Keys that come within one frame are answered once. */
   function soon() {
@@ -55,11 +56,12 @@ export function createSearch(told) {
   }
 
   function tell() {
-    const hidden = mask && hide.checked, n = index.ids.length;
-    after.toggleAttribute("data-off", !mask);
-    counted.textContent = mask ? `${number(count)} of ${number(n)} ${hidden ? "shown" : "found"}` : "";
+    const hidden = mask !== null && hide.checked;
+    counted.textContent = mask ? `${number(count)} of ${number(index.ids.length)} ${hidden ? "shown" : "found"}` : "";
+    field.style.paddingRight = mask ? `${counted.offsetWidth + 14}px` : "";
+    acts.hidden = !mask;
     all.disabled = !count;
-    told.found(mask, Boolean(hidden));
+    told.found(mask, hidden);
   }
 
   function option(row, at) {
@@ -69,7 +71,7 @@ export function createSearch(told) {
   }
 
   function list(open) {
-    const shown = open && document.activeElement === field && (mask !== null || search.notes.length > 0);
+    const shown = open && element.contains(document.activeElement) && (mask !== null || search.notes.length > 0);
     sheet.hidden = !shown;
     options.hidden = !listed.length;
     hints.hidden = !hints.childNodes.length;
@@ -116,9 +118,18 @@ export function createSearch(told) {
     event.stopPropagation();
   }
 
+  function onSheetKey(event) {
+    if (event.key !== "Escape" || event.target === field || sheet.hidden) return;
+    field.focus();
+    list(false);
+    event.stopPropagation();
+  }
+
   function selectFound() {
     const rows = new Uint32Array(count);
     for (let row = 0, at = 0; row < mask.length; row++) if (mask[row]) rows[at++] = row;
+    if (sheet.contains(document.activeElement)) field.focus();
+    list(false);
     told.select(rows);
   }
 
@@ -126,8 +137,6 @@ export function createSearch(told) {
     element,
     setData(data) {
       index = createIndex(data, index);
-      const most = number(data.ids.length);
-      counted.style.minWidth = `${most.length * 2 + 10}ch`; // what stands after the count keeps its place
       if (field.value.trim()) { run(); list(!sheet.hidden); }
     },
   };

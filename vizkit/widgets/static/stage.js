@@ -18,7 +18,7 @@ export function createStage(told) {
     type: "button", class: "vk-button", "data-vizkit": "side-by-side", "aria-pressed": "false", text: "Side by side", title: "Two maps of the same images", hidden: true,
     on: { click: () => choose(shown.length > 1 ? shown.slice(0, 1) : [shown[0], (shown[0] + 1) % data.maps.length]) },
   });
-  const frames = new Map(), moving = new Set(); // by map: where the points of one that unfolds are, and which unfold
+  const frames = new Map(), moving = new Map(); // by map that unfolds: where its points are, and how far it is
   let data = { ids: [], maps: [] }, shown = [], panes = [], guests = [], theme = null, mode = "pan", marks = { query: -1, near: -1 };
 
   function createPane(place) {
@@ -129,11 +129,16 @@ export function createStage(told) {
     setFrame(index, done, xy) {
       const started = done !== null && !moving.has(index);
       if (done === null) moving.delete(index);
-      else moving.add(index);
+      else moving.set(index, done);
       if (xy) frames.set(index, xy);
       const pane = paneOf(index);
       if (xy) pane?.map.setPositions(xy, { anchor: marks.query, flowing: done !== null, beside: guestsOn(index) });
       else if (started && guests.length) pane?.map.setGuests(guestsOn(index));
+    },
+    /** @returns {{map: number, done: number} | null} the map whose progress is told: one that is seen, and one that has begun, before others */
+    unfolding() {
+      const all = [...shown.filter((map) => moving.has(map)), ...moving.keys()], map = all.find((one) => moving.get(one) > 0) ?? all[0];
+      return map === undefined ? null : { map, done: moving.get(map) };
     },
     /** @param {{maps: number[][]}[]} all images beside those of the explorer: where they lie on each map */
     setGuests(all) {

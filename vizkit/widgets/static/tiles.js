@@ -122,7 +122,7 @@ export function createTiles(told) {
     /** Move the focus by a key. @returns {boolean} whether the key meant that */
     walk(key) {
       const at = this.focused();
-      const perRow = tiles.filter((tile) => tile.element.offsetTop === tiles[0].element.offsetTop).length || 1;
+      const top = (tile) => tile.element.getBoundingClientRect().top, perRow = tiles.filter((tile) => top(tile) === top(tiles[0])).length || 1;
       const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow, ArrowUp: -perRow }[key];
       if (at < 0 || !step) return false;
       tiles[Math.min(Math.max(at + step, 0), tiles.length - 1)].element.focus();

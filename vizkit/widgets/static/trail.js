@@ -13,8 +13,18 @@ export function createTrail(told) {
   const button = (text, label, hook, act) => make("button", { type: "button", class: "vk-button", "data-vizkit": hook, text, title: label, "aria-label": label, on: { click: act } });
   const back = button("←", "Back: the query before this one (Backspace)", "back", told.back), forward = button("→", "Forward (Shift and Backspace)", "forward", told.forward);
   const close = make("button", { type: "button", class: "vk-button", text: "Clear", title: "No query (Escape)", on: { click: told.clear } });
-  const strip = make("ol", { class: "vk-steps", "aria-label": "Queries so far, oldest first" });
+  const strip = make("ol", { class: "vk-steps", "aria-label": "Queries so far, oldest first", on: { keydown: walk } });
   const element = make("nav", { class: "vk-row vk-trail", "data-vizkit": "trail", "aria-label": "Queries so far" }, make("div", { class: "vk-group" }, back, forward), strip, close);
+
+  /** One step at a time can be reached by Tab; arrows move between them. */
+  function walk(event) {
+    const steps = [...strip.querySelectorAll("button")], to = steps[steps.indexOf(document.activeElement) + ({ ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? NaN)];
+    if (!to) return;
+    for (const step of steps) step.tabIndex = step === to ? 0 : -1;
+    to.focus();
+    event.preventDefault();
+    event.stopPropagation();
+  }
 
   function makeStep({ id, thumbnail }, index, present) {
     const picture = make("canvas", { class: "vk-step-image" }), name = clipText(id, 120);
@@ -24,7 +34,7 @@ export function createTrail(told) {
       if (bitmap) context.drawImage(bitmap, ...containRect(bitmap, STEP_SIZE, STEP_SIZE));
     }, () => {});
     return make("li", {}, make("button", {
-      type: "button", class: "vk-step", title: name, "aria-label": `Query ${index + 1}, ${name}`, "aria-current": present ? "step" : null, on: { click: () => told.jump(index) },
+      type: "button", class: "vk-step", title: name, "aria-label": `Query ${index + 1}, ${name}`, "aria-current": present ? "step" : null, tabindex: present ? 0 : -1, on: { click: () => told.jump(index) },
     }, picture));
   }
 
@@ -32,7 +42,7 @@ export function createTrail(told) {
     element,
     /** @param {History} history */
     show({ back: canBack, forward: canForward, trail, at }) {
-      const hadFocus = strip.contains(document.activeElement);
+      const hadFocus = element.contains(document.activeElement) && document.activeElement !== close;
       back.disabled = !canBack;
       forward.disabled = !canForward;
       const first = Math.min(Math.max(at - STEPS / 2, 0), Math.max(trail.length - STEPS, 0));
@@ -40,7 +50,8 @@ export function createTrail(told) {
       const present = strip.querySelector("[aria-current]");
       // Within the strip alone: the page stays where it is.
       if (present) strip.scrollLeft = present.offsetLeft - strip.clientWidth / 2;
-      if (hadFocus) present?.focus({ preventScroll: true });
+      // A button that is no longer of use loses the focus, and with it the keys: the present step takes it.
+      if (hadFocus && (document.activeElement.disabled || !element.contains(document.activeElement))) present?.focus({ preventScroll: true });
     },
   };
 }
