@@ -111,6 +111,13 @@ def test_its_evidence_matches_and_similarities_are_what_the_package_computes(exp
     np.testing.assert_allclose(held.floats(similarities), unit @ unit[2], atol=3e-5)
 
 
+def test_by_default_it_explains_the_query_and_the_selection_twenty_at_most(explorer, embeddings, tmp_path, monkeypatch):
+    explorer.query, explorer.selection = "p9", [f"p{i}" for i in range(8)]
+    monkeypatch.setattr(export, "_BY_DEFAULT", 3)
+    held = Held(explorer.to_html(tmp_path / "study.html"))
+    assert [asked[2] for asked, *_ in held.study["answers"] if asked[0] == "evidence"] == ["p9", "p0", "p1"]
+
+
 def test_every_picture_lies_there_once_and_a_querys_in_full(explorer, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_NEIGHBOR", 16)
     held = Held(explorer.to_html(tmp_path / "study.html", queries=["p0", "p1", "p2"]))
@@ -167,6 +174,10 @@ def test_every_network_of_a_study_has_its_evidence_and_guests_are_in_it(images, 
     assert message["id"] == "new.png"
     np.testing.assert_allclose(message["maps"][1], vk.place(maps["two"], photo(100)).xy[0], atol=1e-6)
     assert Image.open(io.BytesIO(held.bytes(picture))).size == photo(100).size
+    said, changed = explorer._atlas.change(0, 1)
+    fields, (values,) = held.answer("change", 0, 1)
+    assert fields == {"text": said}
+    np.testing.assert_allclose(held.floats(values), changed, atol=2e-5)
     for graph, each in enumerate(both.values()):
         near = vk.neighbors(each, photo(100), k=K)
         fields, _ = held.answer("evidence", graph, "new.png")

@@ -70,9 +70,9 @@ class Panels:
     def open(self, data, *, alone=None, **options):
         """Open a panel; `alone` are settings that need a page of their own."""
         if alone is not None:
-            page = self._browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | alone)).new_page()
+            page = self._browser.new_context(**({"viewport": {"width": 820, "height": 860}} | alone)).new_page()
         else:
-            page = self._page = self._page or self._browser.new_page(viewport={"width": 1200, "height": 900})
+            page = self._page = self._page or self._browser.new_page(viewport={"width": 820, "height": 860})
             page.mouse.move(0, 0)
         found = Panel(page, data)
         self._opened.append((found, alone is not None))

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import photo, tiny_network, to_tensor_32
+from lab import until
 
 import vizkit as vk
 
@@ -29,7 +30,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, written):
-    """Give the page, opened from disk with the network off, and the spaces; it may ask for nothing and complain of nothing."""
+    """Give the page, opened from disk with the network off, and the spaces; it asks for nothing, and nothing fails."""
     path, spaces = written
     context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
     page, heard = context.new_page(), []
@@ -110,11 +111,12 @@ def test_the_other_map_has_its_own_neighbors_and_evidence(opened):
     page.locator("[data-vizkit=map-name]").select_option(index=1)
     expected = near(spaces["second"], HOSTILE)
     assert expected != near(spaces["first"], HOSTILE)
-    page.wait_for_function(
-        "ids => JSON.stringify([...document.querySelectorAll('[data-vizkit=neighbor]')].map((t) => t.dataset.id)) === ids",
-        arg=page.evaluate("ids => JSON.stringify(ids)", expected),
-    )
+    until(page, lambda: neighbors(page) == expected)
     page.wait_for_function(f"document.querySelectorAll('[data-vizkit=neighbor] [data-overlay=on]').length === {K}")
+    page.locator("[data-vizkit=side-by-side]").click()
+    page.locator("[data-vizkit=map-2]").wait_for()
+    page.locator("[data-vizkit=colorby]").select_option(label="neighbors changed")
+    page.get_by_text("nearest neighbors in truth changed").first.wait_for()
 
 
 def test_all_similarities_of_an_exported_query_color_the_map(opened):

@@ -177,6 +177,7 @@ def test_a_point_of_the_map_can_be_picked_and_only_then(panel, small):
     assert found.page.evaluate(f"panel.take({choice})") is True
     found.wait("document.querySelectorAll('.vk-contrast [data-overlay=on]').length === 3")
     assert found.requests("contrast")[0]["far"] == small["ids"][other]
+    assert "cosine 0.250, above 40.2% of random pairs" in found.page.inner_text(".vk-contrast")
 
 
 def test_a_page_without_a_kernel_offers_no_contrast(panel, small):

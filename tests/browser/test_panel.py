@@ -113,6 +113,36 @@ def test_contribution_comes_at_once_and_the_better_method_takes_its_place_when_c
     assert found.see("method").input_value() == ""
 
 
+def test_pictures_that_decode_late_do_not_bring_back_a_reply_that_was_overtaken(panel, small):
+    found = panel(small, better="occlusion", hold=1)
+    found.page.evaluate(
+        """() => { const decode = createImageBitmap; globalThis.late = []; globalThis.slowly = true;
+        globalThis.createImageBitmap = (...all) => slowly
+            ? new Promise(done => late.push(async () => done(await decode(...all)))) : decode(...all); }"""
+    )
+    found.wait(
+        "held.splice(0).map(go => go()).length, late.length === 26"
+    )  # the reply, and the same with what is coming
+    found.page.evaluate("slowly = false")
+    badge = "document.querySelector('[data-vizkit=trust]').textContent"
+    found.wait(f"held.splice(0).map(go => go()).length, {badge} === 'Green: trusted'")
+    found.page.evaluate("Promise.all(late.map(go => go()))")
+    assert found.text("trust") == "Green: trusted"
+    assert "Occlusion" in found.page.inner_text(".vk-source")
+
+
+def test_a_neighbor_that_the_kernel_left_out_has_no_map_and_the_others_keep_theirs(panel, small):
+    found = panel(small)
+    found.page.evaluate(
+        """() => { const whole = answer;
+        globalThis.answer = (...all) => { const reply = whole(...all); reply.pairs.splice(0, 1); return reply; };
+        visit(1); }"""
+    )
+    found.wait("document.querySelectorAll('.vk-tile [data-overlay=on]').length === 11")
+    drawn = found.see("neighbor").evaluate_all("all => all.map(e => Boolean(e.querySelector('[data-overlay=on]')))")
+    assert drawn == [False] + [True] * 11
+
+
 def test_a_method_that_is_chosen_is_kept_and_the_best_known_one_can_be_had_again(panel, small):
     found = panel(small)
     found.see("method").select_option("occlusion")

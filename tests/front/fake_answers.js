@@ -83,9 +83,9 @@ function fakeEvidence({ data, rowOf, pictureOf, options }, { graph, query, neigh
 
 function fakeContrast({ data, rowOf, pictureOf, options }, { graph, query, near, far, method }) {
   const cells = Number(options.cells ?? 7), ids = [query, near, far], others = [near, query, query];
-  const value = similarityOf(data, rowOf, graph, query, near) - similarityOf(data, rowOf, graph, query, far);
+  const similarities = [near, far].map((id) => similarityOf(data, rowOf, graph, query, id)), value = similarities[0] - similarities[1];
   return {
-    ...wordsFor(options, method ?? "contribution"), signed: true, limit: 0.034, reason: "exact here: the vector is a mean over positions", value,
+    ...wordsFor(options, method ?? "contribution"), signed: true, limit: 0.034, reason: "exact here: the vector is a mean over positions", value, similarities,
     headline: `Nearer to ${value > 0 ? "this" : "that"} one by ${Math.abs(value).toFixed(3)}.`,
     panels: ids.map((id, i) => ({ name: ["query", "near", "far"][i], rows: cells, cols: cells, residual: 0, map: fakeMap(rowOf.get(id), rowOf.get(others[i]), cells, true), seen: pictureOf(rowOf.get(id)) })),
   };

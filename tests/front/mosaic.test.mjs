@@ -39,7 +39,8 @@ function closest(chosen, at) {
   return least;
 }
 
-const CLOUDS = { sparse: points(60, 1), even: points(1500, 2), dense: points(9000, 3), "one heap": points(3000, 4, 0.05), "one place": Array.from({ length: 500 }, () => [200, 200]) };
+const CLOUDS = { sparse: points(60, 1), even: points(1500, 2), dense: points(9000, 3), "one heap": points(3000, 4, 0.05), "one place": Array.from({ length: 500 }, () => [200, 200]),
+  "side by side": Array.from({ length: 200 }, (_, i) => [(i % 20) * 36, Math.floor(i / 20) * 36]) };
 
 test("no two tiles overlap, and none lies off the screen", () => {
   for (const [name, xy] of Object.entries(CLOUDS)) {
@@ -65,7 +66,7 @@ test("a point is left out only where a tile is in its way", () => {
 });
 
 test("while the map is panned, pixel by pixel or by fractions, every tile that stays in view stays", () => {
-  for (const name of ["even", "dense"]) {
+  for (const name of ["even", "dense", "side by side"]) {
     const xy = CLOUDS[name];
     let before = placeTiles(scene(xy));
     for (let step = 1; step <= 60; step++) {

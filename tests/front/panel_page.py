@@ -11,7 +11,7 @@ from vizkit.widgets.bundle import bundle, styles
 HERE = Path(__file__).parent
 
 
-def panel_data(n: int = 24, *, k: int = 12, size: int = 160, seed: int = 0) -> dict:
+def panel_data(n: int = 24, *, k: int = 12, size: int = 64, seed: int = 0) -> dict:
     """Make pictures, and neighbors with falling similarities; the first image is a query that is unusual."""
     rng = np.random.default_rng(seed)
     indices = np.array([rng.permutation(np.delete(np.arange(n), row))[:k] for row in range(n)], np.int32)

@@ -9,6 +9,7 @@ const COLUMNS = [
   { name: "neighbors kept", kind: "number", values: Float32Array.from([0.1, 0.25, 0.5, 0.75, 1]) },
   { name: "caption", kind: "text", values: ["A red square", "a square, red", "two foxes \u{1F98A}", "<img onerror=alert(1)>", ""] },
   { name: "digit", kind: "category", codes: Int32Array.from([0, 1, 2, 3, 3]), categories: ["1", "2", "10", "none"] },
+  { name: "a", kind: "text", values: ["", "", "b=y", "", ""] },
   { name: "a:b", kind: "category", codes: Int32Array.from([0, 1, 0, 1, 0]), categories: ["x", "y"] },
 ];
 const DATA = { ids: IDS, columns: COLUMNS };
@@ -55,7 +56,8 @@ test("column:part and column=whole ask one column alone", () => {
   assert.deepEqual(rows('caption:"square, red"'), [1]);
   assert.deepEqual(rows("id:ring"), [2, 3]);
   assert.deepEqual(rows("label: ring 0003"), [2]);
-  assert.deepEqual(rows("a:b=y"), [1, 3], "a name that holds a colon");
+  assert.deepEqual(rows("a:b=y"), [1, 3], "a name that holds a colon, and begins as another does");
+  assert.deepEqual(rows('a:"b=y"'), [2]);
 });
 
 test("numbers compare exactly at the ends, and no value is not found", () => {

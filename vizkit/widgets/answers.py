@@ -99,8 +99,8 @@ class Answers:
             ids = [question[which] for which in ("query", "near", "far")]
             return self._contrast(graph, ids, question.get("method"))
         if name == "matches":
-            fields, pair = self.matches(graph, question["query"], question["neighbor"])
-            return fields, [_floats(pair.matrix), _picture(pair.seen_a), _picture(pair.seen_b)]
+            fields, matrix, pair = self.matches(graph, question["query"], question["neighbor"])
+            return fields, [_floats(matrix), _picture(pair.seen_a), _picture(pair.seen_b)]
         raise InputError(f"The view asked for {name!r}, which this explorer does not know.")
 
     def evidence(
@@ -144,8 +144,10 @@ class Answers:
             blobs += [_floats(panel.map), _picture(panel.seen)]
         return fields, blobs
 
-    def matches(self, graph: int, query: str, neighbor: str) -> "tuple[dict[str, Any], PairEvidence]":
-        """Return the fields of matching patches, and the pair that they are of."""
+    def matches(
+        self, graph: int, query: str, neighbor: str
+    ) -> "tuple[dict[str, Any], NDArray[np.float32], PairEvidence]":
+        """Return the fields of matching patches, the matrix, and the pair that they are of."""
         encoder = require_encoder(self._spaces[graph], "Matching patches")
         found = explain_pair(encoder, *self._see(graph, [query, neighbor]), "contribution")
         (h, w), (height, width) = found.map_a.shape, found.map_b.shape
@@ -155,7 +157,8 @@ class Answers:
                 f"Maps of {h} x {w} and {height} x {width} make {cells / 1e6:,.0f} million pairs of patches, more than "
                 "a browser holds. vk.explain_pair(...).matches() finds the best ones."
             )
-        matches = found.matches(n=h * w)
+        matches, matrix = found.matches(n=h * w), found.matrix
+        assert matrix is not None, "contribution splits a cosine, or has raised"
         every = matches.carried.loc["all"]
         frame = matches.frame
         best = zip(
@@ -171,7 +174,7 @@ class Answers:
             **{name: _number(every[name]) for name in ("chance", "low", "high")},
             "trust": _trust(encoder, "contribution"),
         }
-        return fields, found
+        return fields, matrix, found
 
     def _see(self, graph: int, ids: list[str]) -> list[Seen]:
         """Run images through a network, but for those that went through it lately."""

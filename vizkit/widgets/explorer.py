@@ -326,8 +326,8 @@ class Explorer(Selections):
             The file; one that exists is replaced once the new one is complete.
         queries
             Ids whose evidence, matching patches and similarities the file shall hold, computed now by the method that
-            counts, about 100 kB each; of added images, too. By default the query and the selection. Maps, hover and
-            neighbors are there for every image.
+            counts, about 100 kB each; of added images, too. By default the query and the selection, 20 at most. Maps,
+            hover and neighbors are there for every image.
 
         Returns
         -------

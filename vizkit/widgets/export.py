@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .guests import Guests
     from .maps import Maps
 
+_BY_DEFAULT = 20  # queries of a page that nobody names any for
 _QUERY = 224  # pixels of the longer side of a query's picture
 _NEIGHBOR = 168  # of a neighbor's: twice what its tile shows
 _MATCHES = 1_200_000  # entries of all matrices together, about a byte each: of maps of 8 x 8, those of 290 pairs
@@ -97,7 +99,7 @@ def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "M
     Parameters
     ----------
     queries
-        Ids, or None: those that are shown, where there can be evidence.
+        Ids, or None: the first 20 of those that are shown, where there can be evidence.
     shown
         The query and the selection.
     maps, guests
@@ -112,7 +114,7 @@ def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "M
     """
     if queries is None:
         explained = any(space.embeddings.encoder and space.embeddings.images for space in maps.spaces)
-        return list(dict.fromkeys(shown)) if explained else []
+        return list(dict.fromkeys(shown))[:_BY_DEFAULT] if explained else []
     if isinstance(queries, str):
         raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
     wanted = list(dict.fromkeys(queries))
@@ -125,7 +127,7 @@ def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "M
 
 
 def write_study(target: Path, study: Study, queries: list[str]) -> Path:
-    """Write an explorer, with evidence, matches and similarities for some queries, into one HTML file; return its path.
+    """Write an explorer into one HTML file, with evidence, matches and similarities for some queries; return its path.
 
     Parameters
     ----------
@@ -146,6 +148,9 @@ def write_study(target: Path, study: Study, queries: list[str]) -> Path:
         for asked, (fields, buffers) in gathered.answers_for(graph, id):
             answers.append([asked, fields, buffers])
             used.add(fields.get("method"))
+    for a, b in combinations(range(len(study.maps.maps)), 2):
+        said, changed = study.maps.change(a, b)
+        answers.append([["change", a, b], {"text": said}, [packed.scaled(changed)]])
     info = study.traits["_info"]
     info = info | {"has_pictures": False, "methods": [m for m in info["methods"] if m["name"] in used]}
     content = {
@@ -221,16 +226,16 @@ class _Gathered:
     def _matches(self, graph: int, query: str, neighbor: str) -> Reply | None:
         """Return matching patches; None where there can be none, or there is no room for them."""
         try:
-            fields, pair = self._study.answers.matches(graph, query, neighbor)
+            fields, matrix, pair = self._study.answers.matches(graph, query, neighbor)
         except (MethodNotApplicableError, InputError):  # not exact here, or too many patches
             self._each[graph] = 0
             return None
         if graph not in self._each:
-            self._each[graph] = _MATCHES // (pair.map_a.size * pair.map_b.size * self._count)
+            self._each[graph] = _MATCHES // (matrix.size * self._count)
         if not self._each[graph]:
             return None
         pictures = [self._picture(graph, query, pair.seen_a), self._picture(graph, neighbor, pair.seen_b)]
-        return fields, [self._packed.scaled(pair.matrix, _LEVELS), *pictures]
+        return fields, [self._packed.scaled(matrix, _LEVELS), *pictures]
 
     def _picture(self, graph: int, id: str, seen: "NDArray[np.uint8]") -> dict[str, Any]:
         """Keep what a network saw, once: in full for a query, small for an image that is only a neighbor."""

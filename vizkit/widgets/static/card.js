@@ -2,7 +2,7 @@
 
 import { clipText, containRect, make, sizeCanvas } from "./elements.js";
 
-const CARD_IMAGE = 144; // CSS pixels
+const CARD_IMAGE = 160; // CSS pixels
 const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
 
 /**

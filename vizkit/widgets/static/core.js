@@ -11,6 +11,7 @@ import { createHistory } from "./history.js";
 import { createLegend } from "./legend.js";
 import { createPanel } from "./panel.js";
 import { createPictures } from "./pictures.js";
+import { createProblem } from "./problem.js";
 import { createProgress } from "./progress.js";
 import { createRelations } from "./relations.js";
 import { createSearch } from "./search.js";
@@ -53,7 +54,7 @@ export function createExplorer(element, host) {
 
   const root = make("div", { class: "vizkit-explorer" });
   const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" }), spoken = make("span", { class: "vk-spoken", "data-vizkit": "spoken", role: "status" });
-  const problem = make("div", { class: "vk-problem", role: "alert", hidden: true });
+  const { element: problem, say } = createProblem();
   const request = (name, payload, files) => host.request(name, payload, files);
   const answers = createAnswers(request, () => { if (coloring.asks()) { coloring.refresh(); recolor(); } else renewCard(); }), coloring = createColoring(answers);
   const clearSelection = make("button", { type: "button", class: "vk-button", text: "Clear selection", hidden: true, on: { click: () => select(new Uint32Array(0), false) } });
@@ -84,14 +85,6 @@ export function createExplorer(element, host) {
     go(event.shiftKey ? history.forward() : history.back());
     event.preventDefault();
   });
-
-  /** Something went wrong that nobody else shows. */
-  function say(text) {
-    problem.textContent = text;
-    problem.hidden = !text;
-    if (text) problem.dataset.vizkit = "error";
-    else delete problem.dataset.vizkit;
-  }
 
   function send(event) {
     try {

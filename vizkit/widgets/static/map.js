@@ -12,6 +12,8 @@ const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
 const FRAME_TIMES = [80, 600]; // milliseconds, least and most, that points glide to a frame of a layout that is being made
 const DEEPEST_ZOOM = 400;
 const TILES_FROM = 4000; // rows in the view, at most, among which thumbnails are placed
+const ROOMY = 56; // CSS pixels between points, typically, from which thumbnails need no zoom: less, and they would hide half of the map
+const ZOOMED = 1.3; // of the scale that shows all, from which thumbnails are wanted
 const DOT = 3; // CSS pixels from a point's middle that mean it, whatever lies over it
 const REST = 150; // milliseconds that points stand before thumbnails are placed
 const TILE_REACH = 36; // CSS pixels from the middle of a thumbnail to beyond its corner
@@ -113,9 +115,15 @@ export function createMap(told) {
       return;
     }
     spacing ??= typicalSpacing(shownGrid());
-    const size = tileSize(spacing * view.scale), rows = size ? fewRowsInBox(shownGrid(), boxAround(view.width / 2, view.height / 2, view.width / 2 + size, view.height / 2 + size), TILES_FROM, visible) : null;
+    const size = sizeOfTiles(), rows = size ? fewRowsInBox(shownGrid(), boxAround(view.width / 2, view.height / 2, view.width / 2 + size, view.height / 2 + size), TILES_FROM, visible) : null;
     if (!rows) { mosaic.clear(); return; }
     mosaic.draw({ view, at: position, rows, first: [marks.query, ...marks.neighbors].filter((row) => row >= 0), size, thumbnail: told.thumbnail, peek: told.peek, colorOf: (row) => rgba.subarray(4 * row, 4 * row + 4), redraw });
+  }
+
+  /** @returns {number} CSS pixels; 0: points alone */
+  function sizeOfTiles() {
+    const room = spacing * view.scale;
+    return room >= ROOMY || view.scale > ZOOMED * fitScale ? tileSize(room) : 0;
   }
 
   /** @returns {import("./geometry.js").Bounds} in map units, of a box around a pixel */
@@ -155,7 +163,7 @@ export function createMap(told) {
     if (glide) return nearestBetween(before, xy, share(glide), x, y, reach, visible);
     // A point that lies under the thumbnail of another can still be met, at its very place.
     const nearest = nearestRow(shownGrid(), x, y, reach, visible), [nx, ny] = nearest < 0 ? [Infinity, Infinity] : position(nearest);
-    if (!spacing || !tileSize(spacing * view.scale) || Math.hypot(nx - px, ny - py) <= DOT) return nearest;
+    if (!spacing || !sizeOfTiles() || Math.hypot(nx - px, ny - py) <= DOT) return nearest;
     const tile = tileAt(px, py);
     return tile >= 0 ? tile : nearest;
   }

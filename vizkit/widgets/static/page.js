@@ -3,6 +3,13 @@
 import { createExplorer } from "./core.js";
 import { readData, readGuest, readReply } from "./wire.js";
 
+// What tells one question from another, as Python has written it.
+const ASKED = {
+  evidence: ({ graph, query }) => [graph, query],
+  similarities: ({ graph, query }) => [graph, query],
+  matches: ({ graph, query, neighbor }) => [graph, query, neighbor],
+  change: ({ a, b }) => [Math.min(a, b), Math.max(a, b)],
+};
 const NOT_HERE = {
   evidence: "This page holds no evidence for this image: only the notebook can compute it.",
   matches: "This page holds no matching patches of this pair: only the notebook can compute them.",
@@ -47,8 +54,8 @@ export function createPageHost({ traits, answers, guests, state }, packed) {
     live: false,
     data: readData({ get: (name) => unpack(traits[name], packed) }),
     send() {},
-    async request(name, { graph, query, neighbor }) {
-      const found = known.get(JSON.stringify(name === "matches" ? [name, graph, query, neighbor] : [name, graph, query]));
+    async request(name, question) {
+      const found = known.get(JSON.stringify([name, ...(ASKED[name]?.(question) ?? [])]));
       if (!found) throw new Error(NOT_HERE[name] ?? "Only the notebook can compute this: the page holds what was there when it was written.");
       const [fields, buffers] = found;
       if (fields.error) throw new Error(fields.error);

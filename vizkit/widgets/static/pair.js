@@ -145,7 +145,7 @@ export function createPair(told) {
     if (!matching) { scale.show(item.maps ? { ...item.maps.a, text: item.maps.a.unit } : null, OPACITY, null); return; }
     const read = held && pointed && pointed.side !== held.side ? entryOf(matching, held, pointed.cell) : null;
     const most = patch && entryOf(matching, patch, strongestWith(matching, patch));
-    if (patch) scale.show({ ...scaleFor(patch), text: "points of cosine that this patch carries with each patch of the other" }, OPACITY, read ?? most);
+    if (patch) scale.show({ ...scaleFor(patch), text: "points of cosine with each patch of the other image" }, OPACITY, read ?? most);
     else scale.show({ ...limits.sums, text: "points of cosine that a patch carries" }, OPACITY, null);
   }
 
