@@ -206,6 +206,23 @@ def test_a_map_that_fails_stays_as_it_was_and_the_others_are_finished(spaces, ga
     assert explorer.maps(1)[-1] == (None, [explorer.layouts["middle"].xy.tobytes()])
 
 
+def test_when_views_cannot_be_told_all_maps_stay_as_they_were(spaces, gates, monkeypatch):
+    send = Recording.send
+
+    def torn(self, content, buffers=None):
+        if content.get("done") == 0.5:
+            raise OSError("the line is down")
+        send(self, content, buffers)
+
+    monkeypatch.setattr(Recording, "send", torn)
+    explorer = Recording(spaces, None, 6)
+    assert explorer.wait(60)
+    assert not explorer.moving
+    assert explorer.errors == ["OSError: the line is down"]
+    assert {layout.provenance["method"] for layout in explorer.layouts.values()} == {"pca"}
+    assert not np.isnan(np.frombuffer(explorer._maps[2]["kept"], "<f4")).any()
+
+
 def ask(explorer, **question):
     browser(explorer, type="request", serial=1, **question)
     content, buffers = explorer.sent[-1]

@@ -283,12 +283,23 @@ def test_search_brings_rows_out_and_its_result_becomes_the_query_in_sight(explor
 
 
 def test_zoomed_in_thumbnails_take_the_place_of_points_and_are_what_the_pointer_means(explorer, layers):
+    from scipy.spatial import cKDTree
+
     found = explorer(layers)
-    row = int(lonely_rows(found, 3)[1])
-    found.hover(row)
-    for _ in range(5):
+    found.page.mouse.move(*found.at(int(lonely_rows(found, 3)[1])))
+    for _ in range(3):
         found.zoom(-240)
     found.until(lambda: int(found.page.get_attribute(".vk-mosaic", "data-tiles") or 0) > 2)
-    x, y = found.at(row)
-    found.page.mouse.move(x + 14, y + 14)
-    assert found.see("card").is_visible()
+    places, box = found.positions(), found.see("map").bounding_box()
+    tree = cKDTree(places)
+    apart, nearest = (pairs[:, 1] for pairs in tree.query(places, 2))
+    between = 0.4 * places + 0.6 * places[nearest]
+    free = (apart > 10) & (apart < 18) & (tree.query(between)[0] > 3.5)
+    middle = np.hypot(*(places - [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]).T)
+    row = min(np.flatnonzero(free), key=lambda i: middle[i])
+    found.page.mouse.click(*places[row])
+    # Nearer to another point, but on the thumbnail of this one: the query has its thumbnail before all others.
+    found.page.mouse.move(*between[row])
+    found.until(lambda: found.text("card-id") == layers["ids"][row])
+    found.page.mouse.move(*places[nearest[row]])
+    assert found.text("card-id") == layers["ids"][nearest[row]]

@@ -32,11 +32,14 @@ def mosaic_given(**more):
 
 def test_tiles_appear_as_their_pictures_come_and_a_point_stays_a_point_until_then(tool, tmp_path):
     one = tool("mosaic", mosaic_given(gated=True), viewport=(640, 460))
-    one.page.evaluate("mosaic.draw(scene)")
-    assert len(one.told("asked")) == 24, "not all are decoded at once"
-    assert one.page.evaluate("tiles()") == 0
-    while one.page.evaluate("tiles()") < 54:
-        one.page.evaluate("gates.splice(0).forEach((go) => go())")
+    asked = one.page.evaluate("() => { mosaic.draw(scene); return told.filter(([name]) => name === 'asked').length; }")
+    assert asked == 24, "not all are decoded in one frame"
+    one.until(lambda: len(one.told("asked")) == 54)
+    assert one.page.evaluate("tiles()") == 0, "none has come, and none kept another waiting"
+    one.page.evaluate("gates.pop()()")
+    one.until(lambda: one.page.evaluate("tiles()") == 1)
+    one.page.evaluate("gates.splice(0).forEach((go) => go())")
+    one.until(lambda: one.page.evaluate("tiles()") == 54)
     assert sorted(row for _, row in one.told("asked")) == list(range(54)), "each once"
     one.page.screenshot(path=tmp_path / "mosaic.png")
     shot = np.asarray(Image.open(tmp_path / "mosaic.png").convert("RGB"), dtype=int)
@@ -72,7 +75,7 @@ def test_zoomed_out_the_tiles_are_gone_and_cost_nothing(tool):
 
 def test_a_picture_that_comes_after_the_images_changed_is_not_shown(tool):
     one = tool("mosaic", mosaic_given(gated=True))
-    one.page.evaluate("mosaic.draw(scene)")
+    one.page.evaluate("mosaic.draw({ ...scene, rows: scene.rows.slice(0, 20) })")
     one.page.evaluate("() => { mosaic.clear(); gates.splice(0).forEach((go) => go()); }")
     one.page.evaluate("() => new Promise((done) => setTimeout(done))")
     assert one.told("redraw") == []
@@ -140,7 +143,7 @@ def test_the_pointer_finds_a_thumbnail_by_any_of_its_corners(explorer, data):
 
 def test_while_the_map_is_panned_its_pictures_move_as_one(explorer, data):
     found = explorer(data)
-    zoom_in(found, 5)
+    zoom_in(found, 3)
     before, box = pixels(found), found.see("map").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     found.page.mouse.move(x, y)
@@ -153,5 +156,5 @@ def test_while_the_map_is_panned_its_pictures_move_as_one(explorer, data):
     after, rim = pixels(found), 90
     there = before[rim + 12 : -rim + 12, rim - 12 : -rim - 12]
     here = after[rim:-rim, rim:-rim]
-    assert np.abs(there - here).max() <= 3, "nothing came and nothing went"
+    assert np.abs(there - here).max() <= 24, "nothing came and nothing went: only edges of points are drawn anew"
     assert np.ptp(here.reshape(-1, 3), axis=0).min() > 100, "there are pictures there"

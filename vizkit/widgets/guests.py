@@ -139,8 +139,7 @@ class Guests:
             raise InputError(f"The name is {name!r}; expected text, such as name='cat.jpg'.")
         for space in self._spaces:
             require_encoder(space.embeddings, "Adding an image")
-        source = self._source(image)
-        pixels = as_image(source)
+        source, pixels = self._read(image)
         name = name if name is not None else _name_of(image)
         with self._one:
             near = [_near(space, pixels) for space in self._spaces]
@@ -173,15 +172,16 @@ class Guests:
     def _tell(self, guest: Guest, view: str | None) -> None:
         self._send({**_message(guest), "view": view}, [guest.picture])
 
-    def _source(self, image: Any) -> "Image.Image | bytes":
-        """Return what an image's pixels can be had from later: its file's bytes, or a copy of the image."""
+    def _read(self, image: Any) -> "tuple[Image.Image | bytes, Image.Image]":
+        """Return what an image's pixels can be had from later, its file's bytes or the pixels, and the pixels."""
         if isinstance(image, str) and image in self._spaces[0].embeddings.frame.index and not Path(image).is_file():
             raise InputError(f"{image!r} is among the images already: set the explorer's query to it.")
         if isinstance(image, str | os.PathLike):
-            as_image(image)  # says what is wrong with the file by its name
-            return Path(image).read_bytes()
+            pixels = as_image(image)  # says what is wrong with the file by its name
+            return Path(image).read_bytes(), pixels
         if not isinstance(image, bytes | bytearray | memoryview):
-            return as_image(image)
+            pixels = as_image(image)
+            return pixels, pixels
         content = bytes(image)
         if len(content) > _LARGEST:
             raise InputError(
@@ -189,10 +189,9 @@ class Guests:
                 "smaller, or add it in the notebook by its path: explorer.add(path)."
             )
         try:
-            as_image(content)
+            return content, as_image(content)
         except ImageReadError as error:
             raise ImageReadError(f"This file is no image that can be read. {error}") from error
-        return content
 
     def _free(self, name: str) -> str:
         """Return a name that no image has: the second "cat.jpg" is "cat.jpg (2)"."""

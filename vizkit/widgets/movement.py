@@ -100,7 +100,7 @@ class Movement:
                     name="map",
                     tell=self._tell,
                     end=lambda _: None,
-                    fail=self._fail,
+                    fail=self._broken,
                     interrupted=self.stop,
                 )
                 self._stream.start()
@@ -211,6 +211,16 @@ class Movement:
                 except Exception as error:  # as above: whoever observes the explorer may raise anything
                     self._fail(error)
         return None
+
+    def _broken(self, error: Exception) -> None:
+        """End all maps, as they were, after an error that is no map's own: the views cannot be told."""
+        with self._changed:
+            self._fail(error)
+            tasks = list(self._tasks.values())
+            self._tasks.clear()
+            self._end()
+            for task in tasks:
+                self._settle(task, self._maps[task.at].layout)
 
     def _settle(self, task: _Task, layout: "Layout") -> None:
         self._maps[task.at].layout, self._maps[task.at].moving = layout, False

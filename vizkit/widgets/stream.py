@@ -47,8 +47,6 @@ class Stream(Generic[S]):
         As above. What `end` raises goes to `fail`.
     interrupted
         Called in the main thread when a cell of the notebook was interrupted meanwhile.
-    delay
-        Seconds to wait before the first step is asked for.
     """
 
     def __init__(
@@ -60,9 +58,8 @@ class Stream(Generic[S]):
         end: Callable[[S], None],
         fail: Callable[[Exception], None],
         interrupted: Callable[[], None],
-        delay: float = 0.0,
     ) -> None:
-        self._steps, self._delay = steps, delay
+        self._steps = steps
         self._tell, self._end, self._fail, self._interrupted = tell, end, fail, interrupted
         self._stopped, self._over = threading.Event(), threading.Event()
         self._lock = threading.Lock()
@@ -103,8 +100,7 @@ class Stream(Generic[S]):
 
     def _run(self) -> None:
         try:
-            if not self._stopped.wait(self._delay):
-                self._take()
+            self._take()
         except Exception as error:  # the edge of the thread: nobody else would see it
             if self._claim():
                 self._fail(error)

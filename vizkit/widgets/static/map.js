@@ -122,7 +122,7 @@ export function createMap(told) {
 
   /** @returns {number} CSS pixels; 0: points alone */
   function sizeOfTiles() {
-    const room = spacing * view.scale;
+    const room = (spacing ?? 0) * view.scale;
     return room >= ROOMY || view.scale > ZOOMED * fitScale ? tileSize(room) : 0;
   }
 
@@ -163,7 +163,7 @@ export function createMap(told) {
     if (glide) return nearestBetween(before, xy, share(glide), x, y, reach, visible);
     // A point that lies under the thumbnail of another can still be met, at its very place.
     const nearest = nearestRow(shownGrid(), x, y, reach, visible), [nx, ny] = nearest < 0 ? [Infinity, Infinity] : position(nearest);
-    if (!spacing || !sizeOfTiles() || Math.hypot(nx - px, ny - py) <= DOT) return nearest;
+    if (!sizeOfTiles() || Math.hypot(nx - px, ny - py) <= DOT) return nearest;
     const tile = tileAt(px, py);
     return tile >= 0 ? tile : nearest;
   }
@@ -311,7 +311,7 @@ export function createMap(told) {
     /** @param {Partial<{query: number, neighbors: ArrayLike<number>, near: number, linked: number}>} next `linked`: hovered on the map beside this one */
     setMarks(next) {
       marks = { ...marks, ...next };
-      redraw(false);
+      redraw(next.query !== undefined && sizeOfTiles() > 0); // the query and its neighbors have thumbnails before others
     },
     setTheme(next) {
       colors = next;

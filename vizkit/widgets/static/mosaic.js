@@ -8,7 +8,8 @@ const GAP = 2; // CSS pixels between tiles
 const SPACING = 22; // CSS pixels between points, typically, from which thumbnails are shown
 const MOST_TILES = 300;
 const CONSIDERED = 4000; // points looked at for one draw
-const ASKED_AT_ONCE = 24; // thumbnails decoded at a time: the map must stay smooth meanwhile
+const ASKED_AT_ONCE = 24; // thumbnails asked for in one draw: the map must stay smooth meanwhile
+const FAINT = 0.3; // opacity of a thumbnail whose point is faint
 const SLACK = 0.5; // CSS pixels that tiles which were there may come closer, so that rounding takes none away
 
 /** @param {import("./geometry.js").Grid} grid @returns {number} map units between neighboring points, typically: from the area that points take up */
@@ -81,6 +82,8 @@ function scattered(rows, most) {
   return out;
 }
 
+const isFaint = (color) => color.length > 3 && color[3] < 128;
+
 /**
  * @param {HTMLElement} container of the points and the overlay; the tiles lie between the two
  * @returns {{draw: (scene: {view: import("./geometry.js").View, at: (row: number) => [number, number], rows: Uint32Array, size: number,
@@ -106,29 +109,40 @@ export function createMosaic(container) {
   }
 
   /** A thumbnail that is on the screen is held here: others may push it out of the pictures that are kept. */
-  function pictureOf(row, { peek, thumbnail, redraw }, kept) {
+  function pictureOf(row, peek, kept) {
     const ready = pictures.get(row) ?? peek(row);
-    if (ready) { kept.set(row, ready); return ready; }
-    if (asked.has(row) || asked.size >= ASKED_AT_ONCE) return null;
-    const started = epoch;
-    asked.add(row);
-    thumbnail(row).then((bitmap) => {
-      if (started !== epoch) return;
-      asked.delete(row);
-      // Without a picture the point stays a point; asking again at once would never end.
-      if (bitmap) { pictures.set(row, bitmap); redraw(); }
-    });
-    return null;
+    if (ready) kept.set(row, ready);
+    return ready;
   }
 
-  function drawTile(context, bitmap, x, y, color, size) {
+  /** Ask for some of the thumbnails that are not here; one that is still being made keeps no other waiting. */
+  function ask({ thumbnail, redraw }) {
+    const missing = tiles.filter((row) => !pictures.has(row) && !asked.has(row)), started = epoch;
+    for (const row of missing.slice(0, ASKED_AT_ONCE)) {
+      asked.add(row);
+      thumbnail(row).then((bitmap) => {
+        // Without a picture the point stays a point, and stays asked for: asking again at once would never end.
+        if (started !== epoch || !bitmap) return;
+        asked.delete(row);
+        pictures.set(row, bitmap);
+        redraw();
+      });
+    }
+    if (missing.length > ASKED_AT_ONCE) redraw();
+  }
+
+  function drawTile(context, bitmap, [x, y], color, size, paper) {
     const ratio = window.devicePixelRatio || 1, snap = (value) => Math.round(value * ratio) / ratio;
     const longer = Math.min(size, Math.max(bitmap.width, bitmap.height)), factor = longer / Math.max(bitmap.width, bitmap.height);
     const w = snap(bitmap.width * factor), h = snap(bitmap.height * factor), left = snap(x - w / 2), top = snap(y - h / 2);
-    context.globalAlpha = color.length > 3 && color[3] < 128 ? 0.3 : 1;
-    context.fillStyle = cssColor(Array.from(color).slice(0, 3));
-    context.fillRect(left - FRAME, top - FRAME, w + 2 * FRAME, h + 2 * FRAME);
+    const fill = (style) => { context.fillStyle = style; context.fillRect(left - FRAME, top - FRAME, w + 2 * FRAME, h + 2 * FRAME); };
+    if (isFaint(color)) {
+      fill(paper()); // or the points below would shine through
+      context.globalAlpha = FAINT;
+    }
+    fill(cssColor(Array.from(color).slice(0, 3)));
     context.drawImage(bitmap, left, top, w, h);
+    context.globalAlpha = 1;
     return longer + 2 * FRAME;
   }
 
@@ -136,16 +150,18 @@ export function createMosaic(container) {
     draw(scene) {
       const { view, at, rows, size, colorOf, first } = scene;
       if (!(size > 0) || !rows.length) { clear(); return; }
-      const faint = (row) => { const color = colorOf(row); return color.length > 3 && color[3] < 128; };
-      tiles = placeTiles({ rows, at, size: size + 2 * FRAME + GAP, width: view.width, height: view.height, before: tiles, first, faint });
+      tiles = placeTiles({ rows, at, size: size + 2 * FRAME + GAP, width: view.width, height: view.height, before: tiles, first, faint: (row) => isFaint(colorOf(row)) });
       canvas.hidden = false;
       const context = sizeCanvas(canvas, view.width, view.height), kept = new Map();
+      let ground = "";
+      const paper = () => (ground ||= getComputedStyle(container).getPropertyValue("--vk-paper") || "white");
       sides = new Map();
       for (const row of tiles) {
-        const bitmap = pictureOf(row, scene, kept);
-        if (bitmap) sides.set(row, drawTile(context, bitmap, ...at(row), colorOf(row), size));
+        const bitmap = pictureOf(row, scene.peek, kept);
+        if (bitmap) sides.set(row, drawTile(context, bitmap, at(row), colorOf(row), size, paper));
       }
       pictures = kept;
+      ask(scene);
       Object.assign(canvas.dataset, { tiles: sides.size, waiting: tiles.length - sides.size, side: Math.round(Math.max(...sides.values(), 0)) });
     },
     clear,

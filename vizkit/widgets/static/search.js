@@ -26,9 +26,10 @@ export function createSearch(told) {
   const options = make("ul", { class: "vk-options", id: own, role: "listbox", "aria-label": "Images found", on: { click: onClick } });
   const hints = make("div", { class: "vk-hints" }), nothing = make("div", { class: "vk-hints vk-quiet" });
   const counted = make("span", { class: "vk-search-count", "data-vizkit": "search-count", role: "status" });
+  const total = make("span", { class: "vk-search-total", "aria-hidden": "true" });
   const hide = make("input", { type: "checkbox", "data-vizkit": "hide-others", on: { change: tell } });
   const all = make("button", { type: "button", class: "vk-button", "data-vizkit": "select-found", text: "Select all", title: "Select all images that were found", on: { click: selectFound } });
-  const acts = make("div", { class: "vk-search-acts" }, make("label", { class: "vk-row" }, hide, make("span", { text: "Hide others" })), all);
+  const acts = make("div", { class: "vk-search-acts" }, total, make("label", { class: "vk-row" }, hide, make("span", { text: "Hide others" })), all);
   // The list of options may hold options alone: what else is told stands beside it in the sheet that all share. A press
   // there leaves the focus where it is.
   const sheet = make("div", { class: "vk-sheet", hidden: true, on: { pointerdown: (event) => event.preventDefault() } }, acts, hints, options, nothing);
@@ -58,10 +59,16 @@ export function createSearch(told) {
   function tell() {
     const hidden = mask !== null && hide.checked;
     counted.textContent = mask ? `${number(count)} of ${number(index.ids.length)} ${hidden ? "shown" : "found"}` : "";
-    field.style.paddingRight = mask ? `${counted.offsetWidth + 14}px` : "";
+    total.textContent = counted.textContent;
+    leaveRoom();
     acts.hidden = !mask;
     all.disabled = !count;
     told.found(mask, hidden);
+  }
+
+  /** The count stands in the field while the sheet is closed. */
+  function leaveRoom() {
+    field.style.paddingRight = mask && sheet.hidden ? `${counted.offsetWidth + 14}px` : "";
   }
 
   function option(row, at) {
@@ -73,6 +80,8 @@ export function createSearch(told) {
   function list(open) {
     const shown = open && element.contains(document.activeElement) && (mask !== null || search.notes.length > 0);
     sheet.hidden = !shown;
+    element.toggleAttribute("data-open", shown);
+    leaveRoom();
     options.hidden = !listed.length;
     hints.hidden = !hints.childNodes.length;
     nothing.hidden = !nothing.textContent;
