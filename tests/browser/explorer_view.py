@@ -115,7 +115,7 @@ class View:
 
 
 def in_theme(lab, name: str) -> None:
-    """Let JupyterLab change to its "Light" or "Dark" theme, and wait until every explorer has followed."""
+    """Let JupyterLab change to its "Light" or "Dark" theme, and wait until it is there and explorers have followed."""
     lab.page.evaluate(
         "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {name}"
     )
@@ -123,3 +123,5 @@ def in_theme(lab, name: str) -> None:
         "dark => [...document.querySelectorAll('.vizkit-explorer')].every(e => e.dataset.theme === dark)",
         arg=name.lower(),
     )
+    # JupyterLab covers the page while it loads a theme.
+    lab.page.wait_for_function("() => !document.getElementById('jupyterlab-splash')")

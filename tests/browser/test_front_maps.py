@@ -259,13 +259,19 @@ def test_the_card_tells_the_similarity_to_the_query_of_every_image_and_what_this
     assert found.page.evaluate("host.requests.filter(r => r.type === 'similarities').length") == 1
 
 
-def test_what_keys_hover_is_spoken_and_what_the_pointer_hovers_is_not(explorer, layers):
+def test_on_the_map_keys_speak_what_they_hover_and_walk_back_and_forward(explorer, layers):
     found = explorer(layers)
     found.hover(lonely_rows(found, 3)[1])
     assert found.text("spoken") == ""
     found.see("map").focus()
     found.page.keyboard.press("ArrowRight")
-    assert found.text("spoken").startswith(f"{found.text('card-id')}, label ")
+    first = found.text("card-id")
+    assert found.text("spoken").startswith(f"{first}, label ")
+    for key in ("Enter", "ArrowRight", "Enter", "Backspace", "Shift+Backspace", "Backspace"):
+        found.page.keyboard.press(key)
+    asked = [event["id"] for event in found.events()]
+    assert asked[0] == first != asked[1]
+    assert asked[2:] == [first, asked[1], first]
 
 
 def test_search_brings_rows_out_and_its_result_becomes_the_query_in_sight(explorer, layers):

@@ -134,6 +134,9 @@ def test_axe_finds_nothing_serious_in_the_main_states_light_or_dark(lab):
             problems[f"{state}, {theme.lower()}"] = view.violations()
 
     problems = {}
+    view.root.evaluate("element => element.append(Object.assign(document.createElement('button'), { id: 'nameless' }))")
+    assert "button-name" in view.violations()[0]  # what is wrong is found
+    view.root.evaluate("element => element.querySelector('#nameless').remove()")
     check("empty")
     first = view.lonely()[0]
     view.click(first)

@@ -54,6 +54,21 @@ def test_tiles_appear_as_their_pictures_come_and_a_point_stays_a_point_until_the
         assert shot[y, x - 21].tolist() == [255, 0, 0], "framed in the point's color"
 
 
+def test_the_tile_of_a_faint_point_is_pale_and_hides_what_lies_below(tool, tmp_path):
+    one = tool("mosaic", mosaic_given(), viewport=(640, 460))
+    one.page.evaluate("""() => {
+        document.querySelector(".vk-surface").style.background = "rgb(0, 0, 0)";
+        mosaic.draw(Object.assign(scene, { colorOf: () => [255, 0, 0, 45] }));
+    }""")
+    one.until(lambda: one.page.evaluate("tiles()") == 54)
+    one.page.screenshot(path=tmp_path / "faint.png")
+    shot = np.asarray(Image.open(tmp_path / "faint.png").convert("RGB"), dtype=int)
+    box = one.page.locator(".vk-mosaic").bounding_box()
+    x, y = (round(float(v)) for v in np.add(mosaic_given()["places"][20], (box["x"], box["y"])))
+    expected = 0.4 * np.asarray(picture(20, 64).resize((40, 40)), dtype=int) + 0.6 * 255
+    assert np.abs(shot[y - 20 : y + 20, x - 20 : x + 20] - expected).mean() < 6
+
+
 def test_a_picture_that_cannot_be_read_stays_a_point_and_nothing_asks_for_ever(tool):
     one = tool("mosaic", mosaic_given(broken=5))
     one.page.evaluate("mosaic.draw(scene)")

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from explorer_view import in_theme
 from lab import until
 from test_explore import difference, picture_of, position
 
@@ -13,7 +14,7 @@ import vizkit as vk
 SET_UP = """
 import time
 import vizkit as vk
-from vizkit.widgets import explorer as module
+from vizkit.widgets import maps as module
 
 images = vk.scenes("held-out").subset(range(600))
 embeddings = vk.embed(images, vk.Encoder("scenes"), progress=False)
@@ -39,10 +40,12 @@ def slowly(*arguments, **parameters):
     for frame in itertools.cycle([*seen[::-1], *seen]):
         yield from shown(frame._replace(done=0.99))
 module.unfolding = slowly
+def now_shown():
+    return next((task.shown for task in explorer._movement._tasks.values()), None)
 """
 LONELIEST = """
 from scipy.spatial import cKDTree
-xy = explorer._shown[0].xy
+xy = now_shown().xy
 print(int(cKDTree(xy).query(xy, k=2)[0][:, 1].argmax()))
 """
 
@@ -70,8 +73,8 @@ def shown_layout(lab):
 def hold(lab, root, ids):
     """Let the points of a map that is made slowly stand; return their places as soon as the browser shows them."""
     lab.python("holding.clear(); held.set()")
-    until(lab.page, lambda: lab.python("bool(holding) and explorer._shown[0] is holding[0]") == "True")
-    xy = np.array(json.loads(lab.python("import json; print(json.dumps(explorer._shown[0].xy.tolist()))")))
+    until(lab.page, lambda: lab.python("bool(holding) and now_shown() is holding[0]") == "True")
+    xy = np.array(json.loads(lab.python("import json; print(json.dumps(now_shown().xy.tolist()))")))
     until(lab.page, lambda: unexplained(places(root, ids), xy) < 0.05)
     return places(root, ids)
 
@@ -94,16 +97,6 @@ def right_image(root, scenes, id):
     return rows[int(np.argmin([difference(shown, scenes[r]) for r in rows]))] == scenes.row(id)
 
 
-def in_theme(lab, name):
-    lab.page.evaluate(
-        "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {name}"
-    )
-    lab.page.wait_for_function(
-        "dark => [...document.querySelectorAll('.vizkit-explorer')].every(e => e.dataset.theme === dark)",
-        arg=name.lower(),
-    )
-
-
 def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab, scenes):
     lab.open_cells(SET_UP + SLOWLY, "explorer = vk.explore(embeddings)\nexplorer")
     lab.run_all(seconds=300)
@@ -111,7 +104,7 @@ def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab,
     root.locator("[data-vizkit=map][data-drawn]").wait_for()
     root.scroll_into_view_if_needed()
     assert lab.python("explorer.moving, explorer.layout_of_points.provenance['method']") == "(True, 'pca')"
-    assert "PCA keeps" in root.locator(".vk-note").inner_text()
+    assert "PCA keeps" in root.locator("[data-vizkit=map-note]").inner_text()
     pca = places(root, scenes.ids)
     progress = root.locator("[data-vizkit=progress]")
     progress.get_by_text(re.compile("UMAP [1-9]")).wait_for(timeout=180_000)  # where it is new, it compiles first
@@ -163,7 +156,7 @@ def test_the_map_is_there_at_once_moves_is_hovered_meanwhile_and_is_stopped(lab,
     assert root.locator("[data-vizkit=map]").evaluate("element => element === document.activeElement")
     assert lab.python("explorer.moving") == "False"
     assert 0 < float(lab.python("explorer.layout_of_points.provenance['stopped']")) < 1
-    root.locator(".vk-note").get_by_text("stopped at").wait_for()
+    root.locator("[data-vizkit=map-note]").get_by_text("stopped at").wait_for()
     lab.page.keyboard.press("0")
     stopped = shown_layout(lab)
     until(lab.page, lambda: unexplained(places(root, scenes.ids), stopped) < 1.5)
@@ -175,7 +168,7 @@ def test_left_alone_it_ends_as_projects_map_and_an_interrupted_cell_stops_anothe
     lab.open_cells(SET_UP, "explorer = vk.explore(embeddings)\nexplorer")
     lab.run_all(seconds=300)
     root = lab.cell(1).locator(".vizkit-explorer")
-    root.locator(".vk-note").get_by_text("UMAP, seed 0").wait_for()
+    root.locator("[data-vizkit=map-note]").get_by_text("UMAP, seed 0").wait_for()
     same = "explorer.layout_of_points.xy.tobytes() == vk.project(embeddings).xy.tobytes()"
     assert lab.python(f"explorer.wait(60), explorer.errors, {same}").endswith("(True, [], True)")
     assert not root.locator("[data-vizkit=progress]").is_visible()
@@ -265,7 +258,7 @@ def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab,
     root.locator("[data-vizkit=map][data-drawn]").wait_for()
     root.scroll_into_view_if_needed()
     assert root.locator("[data-vizkit=thumbnails]").inner_text() == "Thumbnails 0%"
-    lonely = LONELIEST.replace("explorer._shown[0].xy", "explorer.layout_of_points.xy")
+    lonely = LONELIEST.replace("now_shown().xy", "explorer.layout_of_points.xy")
     id = scenes.ids[int(lab.python(lonely))]
 
     # The kernel is busy: a quiet place for the picture, then the sharp one without any thumbnail.

@@ -93,10 +93,13 @@ export function createMap(told) {
     if (share(turn) === 1) turn = null;
     if (glide && t === 1) { glide = null; before = xy; }
     pointsStale ||= moving;
-    // A pointer at rest tells nothing, though points move under it.
-    if (pointer && pointsStale) setHover(rowAt(...pointer));
     const diameter = pointDiameter(xy.length / 2, view.scale / fitScale);
-    if (pointsStale) { points.draw(view, t, diameter); drawTiles(); }
+    if (pointsStale) {
+      points.draw(view, t, diameter);
+      drawTiles();
+      // A pointer at rest tells nothing, though points move under it and thumbnails come.
+      if (pointer) setHover(rowAt(...pointer));
+    }
     pointsStale = false;
     const bright = hover >= 0 ? hover : marks.linked, hoverNeighbors = bright >= 0 && bright !== marks.query ? told.neighborsOf(bright) : [];
     drawOverlay(overlay, { view, at: position, diameter, ...colors, ...marks, hover: bright, hoverNeighbors, guestsFrom: raw.length / 2, rows: xy.length / 2, sideOf: mosaic.sideOf, shape });

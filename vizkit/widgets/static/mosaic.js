@@ -9,7 +9,7 @@ const SPACING = 22; // CSS pixels between points, typically, from which thumbnai
 const MOST_TILES = 300;
 const CONSIDERED = 4000; // points looked at for one draw
 const ASKED_AT_ONCE = 24; // thumbnails asked for in one draw: the map must stay smooth meanwhile
-const FAINT = 0.3; // opacity of a thumbnail whose point is faint
+const FAINT = 0.4; // opacity of a thumbnail whose point is faint
 const SLACK = 0.5; // CSS pixels that tiles which were there may come closer, so that rounding takes none away
 
 /** @param {import("./geometry.js").Grid} grid @returns {number} map units between neighboring points, typically: from the area that points take up */
@@ -135,12 +135,12 @@ export function createMosaic(container) {
     const ratio = window.devicePixelRatio || 1, snap = (value) => Math.round(value * ratio) / ratio;
     const longer = Math.min(size, Math.max(bitmap.width, bitmap.height)), factor = longer / Math.max(bitmap.width, bitmap.height);
     const w = snap(bitmap.width * factor), h = snap(bitmap.height * factor), left = snap(x - w / 2), top = snap(y - h / 2);
-    const fill = (style) => { context.fillStyle = style; context.fillRect(left - FRAME, top - FRAME, w + 2 * FRAME, h + 2 * FRAME); };
-    if (isFaint(color)) {
-      fill(paper()); // or the points below would shine through
-      context.globalAlpha = FAINT;
-    }
-    fill(cssColor(Array.from(color).slice(0, 3)));
+    const fill = (style, rim) => { context.fillStyle = style; context.fillRect(left - rim, top - rim, w + 2 * rim, h + 2 * rim); };
+    const faint = isFaint(color), opacity = faint ? FAINT : 1, tint = cssColor(Array.from(color).slice(0, 3), opacity);
+    if (faint) fill(paper(), FRAME); // or the points below would shine through
+    fill(tint, FRAME);
+    if (faint) fill(paper(), 0);
+    context.globalAlpha = opacity;
     context.drawImage(bitmap, left, top, w, h);
     context.globalAlpha = 1;
     return longer + 2 * FRAME;
