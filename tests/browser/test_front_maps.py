@@ -309,3 +309,8 @@ def test_zoomed_in_thumbnails_take_the_place_of_points_and_are_what_the_pointer_
     found.until(lambda: found.text("card-id") == layers["ids"][row])
     found.page.mouse.move(*places[nearest[row]])
     assert found.text("card-id") == layers["ids"][nearest[row]]
+
+
+def test_without_the_network_no_image_can_be_added(explorer, layers):
+    assert explorer(layers).see("add-image").is_visible()
+    assert not explorer(layers, evidence="none").see("add-image").is_visible()

@@ -90,7 +90,7 @@ export function createExplorer(element, host) {
     try {
       host.send(event);
     } catch (error) {
-      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbors keep working.`);
+      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbors keep working; run the cell again to get the rest back.`);
     }
   }
 
@@ -335,6 +335,7 @@ export function createExplorer(element, host) {
     if (sameImages) pictures.setData(data);
     else pictures = createPictures(data, (id) => host.request("picture", { id }));
     if (!sameImages || JSON.stringify(next.methods) !== JSON.stringify(before.methods)) buildPanel();
+    if (drop) drop.button.hidden = data.graphs.some((graph) => !graph.can_explain); // without the network nothing can be placed
     progress.showPictures(data.coming ? pictureShare : null);
     stage.setData(data, sameImages);
     if (!sameImages) { card?.destroy(); card = createCard(pictures, stage.surface(0)); }

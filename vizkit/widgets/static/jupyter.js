@@ -53,7 +53,7 @@ export function createJupyterHost(model, view) {
           model.send({ ...payload, type: "request", view, serial, name }, undefined, files);
         } catch {
           open.delete(serial);
-          reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbors keep working."));
+          reject(new Error("The kernel is not answering: it was restarted or is gone. Map, hover and neighbors keep working; run the cell again to get the rest back."));
         }
       });
     },
