@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -556,3 +557,23 @@ def test_what_was_seen_is_the_picture_before_normalization():
     image = photo(4, (256, 256))
     expected = np.asarray(image.crop((16, 16, 240, 240)), int)
     assert np.abs(encoder.seen(encoder.preprocess(image)).astype(int) - expected).max() <= 1
+
+
+def test_two_layers_of_one_network_may_be_asked_from_two_threads_at_once():
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 16, 3),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    )
+    encoders = [vk.Encoder(module, layer=layer, preprocess="[0,1]") for layer in ("0", "2")]
+    batches = [torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in (1, 3)]
+    wanted = [encoder.vectors(batch) for encoder, batch in zip(encoders, batches, strict=True)]
+
+    def ask(which):
+        return [encoders[which].vectors(batches[which]) for _ in range(200)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for found, alone in zip(pool.map(ask, (0, 1)), wanted, strict=True):
+            assert all(torch.equal(vectors, alone) for vectors in found)

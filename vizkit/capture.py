@@ -3,7 +3,9 @@
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,17 +17,35 @@ INPUT = "input:"  # layer="input:fc" is what goes into fc, layer="fc" is what co
 OUTPUT = "output"  # layer="output" is what the network returns
 
 
+_running: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()
+_naming = Lock()
+
+
+@contextmanager
+def alone(module: "nn.Module") -> "Generator[None]":
+    """Let one thread at a time run a module.
+
+    Hooks and training flags belong to the module and not to a thread: what another thread sends through it meanwhile
+    would be taken for one's own. A kernel may answer a widget in one thread while a cell runs in another.
+    """
+    with _naming:
+        lock = _running.setdefault(module, RLock())
+    with lock:
+        yield
+
+
 @contextmanager
 def evaluating(module: "nn.Module") -> "Generator[None]":
     """Put a module into eval mode; every submodule gets its own training flag back, whatever happens inside."""
-    training = [m for m in module.modules() if m.training]
-    try:
-        for m in training:
-            m.training = False
-        yield
-    finally:
-        for m in training:
-            m.training = True
+    with alone(module):
+        training = [m for m in module.modules() if m.training]
+        try:
+            for m in training:
+                m.training = False
+            yield
+        finally:
+            for m in training:
+                m.training = True
 
 
 @contextmanager
@@ -108,16 +128,17 @@ def trace(module: "nn.Module", batch: "Tensor") -> list[Call]:
             weighted = any(p.ndim > 1 for p in m.parameters(recurse=False))
             calls.append(Call(name, type(m).__name__, given, tuple(out.shape), _channel_axis(m), False, weighted))
 
-    try:
-        handles.append(module.register_forward_hook(lambda _, __, out: returned.extend(_first_tensor(out))))
-        for name, part in module.named_modules():
-            if name or OUTPUT not in module._modules:  # a submodule of that name keeps it
-                handles.append(part.register_forward_hook(partial(note, name or OUTPUT)))
-        with evaluating(module), torch.no_grad():
-            module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with alone(module):
+        try:
+            handles.append(module.register_forward_hook(lambda _, __, out: returned.extend(_first_tensor(out))))
+            for name, part in module.named_modules():
+                if name or OUTPUT not in module._modules:  # a submodule of that name keeps it
+                    handles.append(part.register_forward_hook(partial(note, name or OUTPUT)))
+            with evaluating(module), torch.no_grad():
+                module(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
     for i, values in vectors.items():
         if returned and _same_classes(values.float(), returned[0].float()):
             calls[i] = calls[i]._replace(classifies=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .capture import Call, batch_norms, calibrate, evaluating, tapped, trace, unchanged
+from .capture import Call, alone, batch_norms, calibrate, evaluating, tapped, trace, unchanged
 from .cards import card, identify
 from .checkpoints import redrawn
 from .devices import PRECISIONS, computing, half_type, place
@@ -398,6 +398,7 @@ def encode_layers(encoders: Sequence[Encoder], batch: "Tensor") -> "list[NDArray
 def _run(encoders: Sequence[Encoder], batch: "Tensor") -> "list[Tensor]":
     first = encoders[0]
     with ExitStack() as stack:
+        stack.enter_context(alone(first.module))
         taken = [stack.enter_context(tapped(e._part, e.layer, e._pooled)) for e in encoders]
         first.scores(batch)
     for encoder, found in zip(encoders, taken, strict=True):

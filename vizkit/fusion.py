@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .capture import INPUT, evaluating, unchanged
+from .capture import INPUT, alone, evaluating, unchanged
 from .encoders import Encoder, encode_layers
 
 if TYPE_CHECKING:
@@ -199,16 +199,17 @@ def _pairs(module: nn.Module, batch: "Tensor") -> list[tuple[str, str]]:
         before.setdefault(part, []).append(given.get(id(inputs[0]), (None,))[0])
 
     handles = []
-    try:
-        for part in names:
-            if type(part) is nn.Conv2d:
-                handles.append(part.register_forward_hook(gave))
-            elif type(part) is nn.BatchNorm2d and part.track_running_stats:
-                handles.append(part.register_forward_pre_hook(gets))
-        with evaluating(module), unchanged(module), torch.no_grad():
-            module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with alone(module):
+        try:
+            for part in names:
+                if type(part) is nn.Conv2d:
+                    handles.append(part.register_forward_hook(gave))
+                elif type(part) is nn.BatchNorm2d and part.track_running_stats:
+                    handles.append(part.register_forward_pre_hook(gets))
+            with evaluating(module), unchanged(module), torch.no_grad():
+                module(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
     found = [(conv[0], norm) for norm, conv in before.items() if len(conv) == 1 and conv[0] is not None]
     return [(names[conv], names[norm]) for conv, norm in found if runs[conv] == 1]

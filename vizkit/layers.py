@@ -53,8 +53,11 @@ class Layers(Mapping[str, Layer]):
     def __getitem__(self, name: str) -> Layer:
         try:
             return self._found[name]
-        except KeyError:
-            raise _NoLayerError(f"There is no layer {name!r} to choose.{closest(str(name), self._found)}") from None
+        except (KeyError, TypeError):  # a number or a slice
+            hint = (
+                closest(name, self._found) if isinstance(name, str) else " Names choose: list(encoder.layers) has them."
+            )
+            raise _NoLayerError(f"There is no layer {name!r} to choose.{hint}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._found

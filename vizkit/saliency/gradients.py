@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..capture import alone
 from ..encoders import Encoder
 from ..errors import InputError, MethodNotApplicableError
 from .rewriting import count_of, hooked_modules, rewritten, unknown_calls
@@ -58,7 +59,8 @@ def gradcam(encoder: Encoder, target: Target, value: "Callable[[Tensor], Tensor]
     from captum.attr import LayerGradCam
 
     layer = encoder.module.get_submodule(target.spatial_layer())
-    found = LayerGradCam(value, layer).attribute(_leaf(x).to(encoder.device), relu_attributions=False)
+    with alone(encoder.module):  # Captum hooks into it
+        found = LayerGradCam(value, layer).attribute(_leaf(x).to(encoder.device), relu_attributions=False)
     return Map(_numpy(found)[0, 0])
 
 

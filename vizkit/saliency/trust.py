@@ -89,7 +89,7 @@ def trust(
         At least three that can be read; what the network is used for. Photos of single things plant the best evidence.
     method
         As for `explain_pair`: a name, parameters, or a callable. None: everything that `explain_pair` chooses among;
-        the best badge comes back.
+        the best badge comes back. `explain_pair` takes it up where it is green.
     center
         As for `explain_pair`: the centered cosine is explained. Random networks get their own mean over the images.
     quick
