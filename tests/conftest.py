@@ -101,6 +101,24 @@ def clothing(shared, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def embeddings(own_cache_folder):
+    """Give sixty drawn scenes as the network of the scenes embeds them."""
+    import vizkit as vk
+
+    images = vk.scenes("held-out").subset(range(60))
+    return vk.embed(images, vk.Encoder("scenes"), cache=own_cache_folder, progress=False)
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """See that all of vizkit's threads have ended when a test has."""
+    from recording import threads
+
+    yield
+    assert threads() == []
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     """Block every connection, and list the attempts: a library might swallow the error."""

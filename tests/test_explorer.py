@@ -1,27 +1,19 @@
 """The Python side of the explorer: traits both ways, messages whole and in order, errors seen."""
 
 import io
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from recording import Recording, browser, rows_of, threads, until
+from recording import Recording, browser, rows_of, until
 
 import vizkit as vk
 from vizkit.errors import InputError
+from vizkit.saliency import badges
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert threads() == []
-
-
-@pytest.fixture(scope="module")
-def embeddings(tmp_path_factory):
-    images = vk.scenes("held-out").subset(range(60))
-    return vk.embed(images, vk.Encoder("scenes"), cache=tmp_path_factory.mktemp("cache"), progress=False)
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture
@@ -89,8 +81,33 @@ def test_a_new_view_is_told_where_things_stand(explorer, embeddings):
     explorer.selection = embeddings.ids[:2]
     browser(explorer, type="ready")
     content, buffers = explorer.sent[-1]
-    assert content == {"type": "state", "origin": None, "query": embeddings.ids[5], "shown": [0]}
+    assert content == {"type": "state", "view": "v1", "query": embeddings.ids[5], "shown": [0]}
     assert rows_of(buffers) == [0, 1]
+
+
+def test_a_view_is_told_when_each_of_its_acts_was_heard_and_what_stands_where_that_is_something_else(explorer):
+    def told():
+        found = [(content, [rows_of(buffers)] if buffers else []) for content, buffers in explorer.sent]
+        explorer.sent.clear()
+        return found
+
+    ids = explorer.ids
+    explorer.query = ids[1]
+    told()
+    browser(explorer, type="query", act=1, id=ids[2])
+    assert told() == [
+        ({"type": "state", "origin": "v1", "query": ids[2]}, []),
+        ({"type": "state", "view": "v1", "act": 1}, []),
+    ]
+    browser(explorer, type="query", act=2, id=ids[2])  # somebody else was quicker: nothing changes
+    assert told() == [({"type": "state", "view": "v1", "act": 2}, [])]
+    browser(explorer, type="query", act=3, id="nobody")
+    assert told()[0] == ({"type": "state", "view": "v1", "act": 3, "query": ids[2]}, [])
+    browser(explorer, type="show", act=4, maps=[0, 0])
+    assert told()[0] == ({"type": "state", "view": "v1", "act": 4, "shown": [0]}, [])
+    explorer.observe(lambda change: explorer.set_trait("selection", ids[:1]), "selection")
+    browser(explorer, [np.array([4, 5], "<u4").tobytes()], type="select", act=5)
+    assert told()[-1] == ({"type": "state", "view": "v1", "act": 5}, [[0]])
 
 
 def test_a_question_is_answered_to_the_view_that_asked(explorer, embeddings):
@@ -160,11 +177,49 @@ def test_a_single_image_has_no_neighbors_and_says_so_kindly():
     assert explorer.wait(60)
     explorer.query = "only"
     assert explorer.neighbors == []
+    assert np.isnan(np.frombuffer(explorer._maps[0]["kept"], "<f4")).all()
+
+
+def test_every_view_is_told_when_a_method_was_measured(explorer, embeddings):
+    explorer.sent = []
+    frame = pd.DataFrame({"measure": ["energy"], "against": ["area share"], "value_low": [0.5]})
+    made = {"fingerprint": embeddings.encoder.fingerprint, "center": "none", "encoder": "e"}
+    badges.remember(badges.Trust("green", "energy 0.5", "contribution", frame, made))
+    assert explorer.sent == [({"type": "measured"}, [])]
+    query, *others = embeddings.ids[:3]
+    browser(explorer, type="request", name="evidence", serial=8, graph=0, query=query, neighbors=others, method=None)
+    assert explorer.sent[-1][0]["trust"] == {"verdict": "green", "reason": "energy 0.5"}
+    badges.forget()
+
+
+def test_what_a_cell_sets_while_a_click_is_answered_is_told_after_it(explorer, embeddings):
+    one, other = embeddings.ids[:2]
+    cell, send, told = threading.Thread(target=lambda: explorer.set_trait("query", other)), explorer.send, []
+
+    def slowly(content, buffers=None):
+        if "act" in content:
+            cell.start()
+            cell.join(0.3)  # it would get ahead here
+        told.append(content)
+        send(content, buffers)
+
+    explorer.send = slowly
+    browser(explorer, type="query", act=1, id=one)
+    cell.join()
+    assert told[-2:] == [
+        {"type": "state", "view": "v1", "act": 1},
+        {"type": "state", "origin": None, "query": other},
+    ]
 
 
 def test_a_layout_of_other_images_is_refused(embeddings):
     other = vk.Embeddings.from_frame(pd.DataFrame({"id": ["a", "b"], "embedding": [[1.0, 2.0], [2.0, 1.0]]}))
     with pytest.raises(InputError, match="layout is of other images"):
         vk.explore(embeddings, vk.project(other, method="pca"))
+    turned = vk.Embeddings(-embeddings.vectors[:, ::-1], embeddings.frame)
+    with pytest.raises(InputError, match="The layout 'map' is of other vectors of these images than the embeddings"):
+        vk.explore(embeddings, vk.project(turned, method="pca"))
+    copied = vk.Embeddings(embeddings.vectors.copy(), embeddings.frame)
+    vk.explore(copied, vk.project(embeddings, method="pca")).close()
     with pytest.raises(InputError, match="explore takes Embeddings, not Scenes"):
         vk.explore(embeddings.images)

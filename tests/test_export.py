@@ -13,7 +13,7 @@ from drawn import photo, tiny_network, to_tensor_32
 from PIL import Image
 
 import vizkit as vk
-from vizkit.errors import InputError, MissingEncoderError
+from vizkit.errors import InputError
 from vizkit.saliency import badges
 from vizkit.widgets import export
 
@@ -221,11 +221,30 @@ def test_what_cannot_be_written_is_refused_and_a_file_that_is_there_stays(explor
     with pytest.raises(InputError, match=r"There is no folder .*missing"):
         explorer.to_html(tmp_path / "missing/study.html")
     assert target.read_text() == "mine"
-    bare = vk.Embeddings.from_frame(pd.DataFrame({"id": ["a", "b"], "embedding": [[1.0, 2.0], [2.0, 1.0]]}))
-    without = vk.explore(bare, vk.project(bare, method="pca"))
-    without.query = "a"
-    with pytest.raises(MissingEncoderError, match="Evidence needs the network"):
-        without.to_html(target, queries=["a"])
-    held = Held(without.to_html(target))
-    assert held.study["answers"] == []
-    assert not held.study["traits"]["_graphs"][0]["can_explain"]
+
+
+@pytest.mark.parametrize("lacks", ["network", "images"])
+def test_what_cannot_be_explained_has_its_similarities_and_says_why(embeddings, tmp_path, lacks):
+    encoder = None if lacks == "network" else embeddings.encoder
+    bare = vk.Embeddings(embeddings.vectors, embeddings.frame, encoder=encoder)
+    both = {"bare": bare, "whole": embeddings}
+    explorer = vk.explore(both, {name: vk.project(each, method="pca") for name, each in both.items()}, k=K)
+    explorer.query = "p2"
+    for queries in (None, ["p2"]):
+        held = Held(explorer.to_html(tmp_path / "study.html", queries=queries))
+        asked = [tuple(one[:2]) for one, *_ in held.study["answers"]]
+        assert {("similarities", 0), ("similarities", 1), ("evidence", 1)} <= set(asked)
+        assert not {("evidence", 0), ("matches", 0)} & set(asked)
+        assert (
+            f"without {'the network' if lacks == 'network' else 'their images'}"
+            in (held.study["traits"]["_graphs"][0]["why_not"])
+        )
+
+
+def test_how_neighbors_change_is_told_from_the_maps_that_are_shown(embeddings, tmp_path):
+    layout = vk.project(embeddings, method="pca")
+    explorer = vk.explore(embeddings, {f"m{i}": layout for i in range(5)}, k=K)
+    explorer.shown = ["m3", "m1"]
+    held = Held(explorer.to_html(tmp_path / "study.html", queries=[]))
+    pairs = [tuple(asked[1:]) for asked, *_ in held.study["answers"] if asked[0] == "change"]
+    assert pairs == [(0, 1), (0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (3, 4)]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from recording import Recording, browser, positions, threads, until
+from recording import Recording, browser, positions, until
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
@@ -17,10 +17,7 @@ from vizkit.widgets import maps, stream
 N = 150
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert threads() == []
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 def made(seed, n=N, d=12, **columns):
@@ -99,7 +96,8 @@ def test_several_layouts_of_one_set_share_its_graph(spaces):
         (name, 0, layout.summary) for name, layout in layouts.items()
     ]
     assert explorer.layouts == layouts
-    again = Recording({"a": one, "b": spaces["late"], "c": one}, dict.fromkeys("abc", layouts["PCA"]), 4)
+    third = dict.fromkeys("abc", layouts["PCA"]) | {"b": vk.project(spaces["late"], method="pca")}
+    again = Recording({"a": one, "b": spaces["late"], "c": one}, third, 4)
     assert [m["graph"] for m in again._maps] == [0, 1, 0]
 
 

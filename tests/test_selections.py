@@ -36,6 +36,14 @@ def explorer():
     return Recording(own, vk.project(own, method="pca"), 3)
 
 
+def asked(explorer, name):
+    """Name the selection as a view does, and return what it is answered."""
+    browser(explorer, type="request", name="name", serial=7, text=name)
+    said = explorer.sent[-1][0]
+    assert (said["type"], said["view"], said["serial"], said["ok"]) == ("reply", "v1", 7, True)
+    return {key: value for key, value in said.items() if key not in ("type", "view", "serial", "ok")}
+
+
 def test_a_name_makes_a_column_of_the_map_and_of_the_table(explorer):
     heard = []
     explorer.observe(lambda change: heard.append(change["new"]), "named")
@@ -56,11 +64,12 @@ def test_a_name_makes_a_column_of_the_map_and_of_the_table(explorer):
 
 def test_a_name_given_in_a_view_is_the_same_and_given_again_names_anew(explorer):
     explorer.selection = ["p3"]
-    browser(explorer, type="name", name="mine")
+    assert asked(explorer, "mine") == {"column": "mine"}
     assert explorer.named == {"mine": ["p3"]}
     explorer.name_selection("other", ["p5"])
     explorer.selection = ["p4", "p5"]
-    browser(explorer, type="name", name="mine")
+    for _ in range(2):  # the same again is answered, too
+        assert asked(explorer, "mine") == {"column": "mine"}
     assert explorer.named == {"mine": ["p4", "p5"], "other": ["p5"]}
     assert [c["name"] for c in explorer._columns] == ["label", "size", "mine", "other"]
     explorer.name_selection("mine", [])
@@ -71,8 +80,11 @@ def test_a_name_given_in_a_view_is_the_same_and_given_again_names_anew(explorer)
 
 
 def test_a_name_that_the_table_has_already_stands_beside_it(explorer):
-    explorer.name_selection("label", ["p0"])
-    explorer.name_selection("label_", ["p1"])
+    explorer.selection = ["p0"]
+    assert asked(explorer, "label") == {"column": "label_"}
+    assert explorer.name_selection("label_", ["p1"]) == "label__"
+    assert explorer.name_selection("label", ["p0"]) == "label_"
+    assert explorer.name_selection("other", []) is None
     assert list(explorer.frame.columns) == ["label", "size", "label_", "label__"]
     assert [c["name"] for c in explorer._columns] == ["label", "size", "label_", "label__"]
     assert words(column(explorer, "label")) == ["a", "b"] * 6
@@ -91,7 +103,8 @@ def test_what_cannot_be_named_is_refused_with_a_sentence(explorer):
     with pytest.raises(InputError, match=r"ids must be a list of ids, not one string: \['p1'\]"):
         explorer.name_selection("x", "p1")
     assert explorer.named == {}
-    browser(explorer, type="name", name="x")
+    browser(explorer, type="request", name="name", serial=3, text="x")
+    assert not explorer.sent[-1][0]["ok"]
     assert explorer.errors == [explorer.sent[-1][0]["error"]]
     assert "Nothing is selected" in explorer.errors[0]
 
@@ -117,6 +130,13 @@ def test_columns_hold_the_metadata_and_no_paths(tmp_path):
     assert words(found["count"]) == ["1", "2", "2", "3"]
 
 
+def test_a_selection_may_be_named_path():
+    own = made(label=["a", "b"] * 3)
+    explorer = Recording(own, vk.project(own, method="pca"), 2)
+    assert explorer.name_selection("path", ["p1"]) == "path"
+    assert words(column(explorer, "path")) == ["no", "yes", "no", "no", "no", "no"]
+
+
 def test_texts_of_too_many_kinds_to_color_by_travel_as_texts():
     n = 300
     own = made(caption=[f"image {i}" if i else None for i in range(n)], group=[str(i % 200) for i in range(n)])
@@ -136,7 +156,8 @@ def test_texts_take_four_megabytes_at_most_and_what_still_fits_travels():
         too_long=[f"{i:04d}" + "b" * 1500 for i in range(n)],
         short=[f"image {i}" for i in range(n)],
     )
-    columns = wire.columns_of(own.frame)
+    with pytest.warns(UserWarning, match="takes 4 MB of texts: 'too_long'"):
+        columns = wire.columns_of(own.frame)
     assert [c["name"] for c in columns] == ["long", "short"]
     assert 3_000_000 < len(json.dumps(columns, ensure_ascii=False).encode()) <= 4_000_000
 
@@ -147,7 +168,7 @@ def test_hostile_names_and_texts_travel_whole_and_as_json():
     explorer = Recording({HALF: own}, {HALF: vk.project(own, method="pca")}, 2)
     explorer.selection = ["p1"]
     for name in (*HOSTILE, HALF):
-        browser(explorer, type="name", name=name)
+        asked(explorer, name)
     assert explorer.errors == []
     assert [*explorer.named] == [*HOSTILE, WRITTEN]
     sent = [*explorer._columns, *explorer._maps]

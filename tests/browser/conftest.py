@@ -6,7 +6,11 @@ from pathlib import Path
 
 import chromium
 import pytest
+from front.page import fixture
+from front.panel_page import panel_data
+from front_page import explorers
 from lab import Lab, Server, in_earnest
+from panel_view import Panels
 from playwright.sync_api import sync_playwright
 
 
@@ -46,6 +50,39 @@ def browser():
         running = playwright.chromium.launch(executable_path=path, args=chromium.LAUNCH_ARGS)
         yield running
         running.close()
+
+
+@pytest.fixture
+def explorer(browser, tmp_path):
+    """Return a function that opens a page of the front end alone, without a kernel."""
+    yield from explorers(browser, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Give made-up data for the front end: 2,000 images on one map."""
+    return fixture(2000)
+
+
+@pytest.fixture(scope="module")
+def panels(browser, tmp_path_factory):
+    """Give what opens pages with the panel alone."""
+    found = Panels(browser, tmp_path_factory.mktemp("panel"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def panel(panels):
+    """Return a function that opens a panel; afterwards nothing may have gone wrong."""
+    yield panels.open
+    assert panels.problems() == []
+
+
+@pytest.fixture(scope="session")
+def two_dozen():
+    """Give made-up data for the panel: 24 images."""
+    return panel_data()
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     root.locator("[data-vizkit=query]").get_by_text(expected[0]).first.wait_for()
     until(lab.page, lambda: lab.python("explorer.query") == repr(expected[0]))
     lab.python("explorer.selection = explorer.neighbors[:5]")
-    root.get_by_text("5 selected").wait_for()
+    root.locator("[data-vizkit=status]").get_by_text("5 selected").wait_for()
     root.locator("[data-vizkit=colorby]").select_option("neighbors kept")
     lab.screenshot("explore-colored-by-kept")
 

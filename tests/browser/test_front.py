@@ -5,22 +5,12 @@ import time
 import numpy as np
 import pytest
 from front.page import SHAPES, fixture, read_row
-from front_page import colored_pixels, explorers, lonely_rows, settled_card
-
-
-@pytest.fixture(scope="module")
-def small():
-    return fixture(2000)
+from front_page import colored_pixels, lonely_rows, settled_card
 
 
 @pytest.fixture(scope="module")
 def large():
     return fixture(100_000, thumbnail=32, distinct=512)
-
-
-@pytest.fixture
-def explorer(browser, tmp_path):
-    yield from explorers(browser, tmp_path)
 
 
 def test_hover_shows_the_picture_of_the_point_under_the_pointer(explorer, small):

@@ -5,19 +5,8 @@ import io
 import numpy as np
 import pytest
 from front.page import fixture, picture, read_row, webp
-from front_page import colored_pixels, explorers, lonely_rows, settled_card
+from front_page import colored_pixels, lonely_rows, settled_card
 from PIL import Image
-
-
-@pytest.fixture(scope="module")
-def small():
-    return fixture(2000)
-
-
-@pytest.fixture
-def explorer(browser, tmp_path):
-    yield from explorers(browser, tmp_path)
-
 
 HOSTILE = [
     "<img src=x onerror=\"document.title='hacked'\">",
@@ -39,7 +28,7 @@ def test_hostile_labels_and_names_are_text(explorer):
         found.hover(row)
         assert found.text("card-id")[:30] == data["ids"][row][:30]
         found.click(row)
-        found.page.wait_for_timeout(50)
+        found.wait(f"document.querySelector('[data-vizkit=query]').dataset.id === host.data.ids[{row}]")
     found.page.select_option("[data-vizkit=colorby]", HOSTILE[0])
     found.page.evaluate("() => { host.request = () => Promise.reject(new Error('<img src=x onerror=alert(1)>')); }")
     found.click(9)
@@ -140,12 +129,12 @@ def test_nothing_is_cut_off_at_any_width(explorer, small, width):
 
 
 def test_closing_leaves_nothing_behind(explorer, small):
-    found = explorer(small)
+    found = explorer(small, clock=True)
     found.click(5)
     found.page.evaluate("explorer.destroy()")
     assert found.page.inner_html("#here") == ""
     found.page.mouse.move(300, 300)
-    found.page.wait_for_timeout(1800)
+    found.pass_time(40_000)  # what was still waiting for its time, and for an answer, goes wrong now or never
 
 
 def test_thirty_explorers_one_after_another_still_have_webgl(explorer, small):

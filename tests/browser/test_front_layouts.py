@@ -2,18 +2,7 @@
 
 import numpy as np
 import pytest
-from front.page import fixture
-from front_page import explorers, lonely_rows, nearest, send_frame
-
-
-@pytest.fixture(scope="module")
-def small():
-    return fixture(2000)
-
-
-@pytest.fixture
-def explorer(browser, tmp_path):
-    yield from explorers(browser, tmp_path)
+from front_page import lonely_rows, nearest, send_frame
 
 
 def test_a_better_layout_replaces_the_first_without_losing_query_and_zoom(explorer, small):
@@ -35,11 +24,13 @@ def test_a_better_layout_replaces_the_first_without_losing_query_and_zoom(explor
 
 
 def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer, small):
-    found = explorer(small)
+    found = explorer(small, clock=True)
     row = lonely_rows(found, 9)[4]
     found.click(row)
+    found.pass_time(500)
     x, y = found.at(row)
-    found.zoom(-500)
+    found.page.mouse.wheel(0, -500)
+    found.pass_time(100)
     near = small["graph"][row][11]
     apart = np.subtract(found.at(near), found.at(row))
     built = "['aside', '.vk-tile', '.vk-chip'].map(name => document.querySelector(name))"
@@ -47,11 +38,12 @@ def test_points_glide_from_frame_to_frame_and_zoom_query_and_panel_stay(explorer
     assert not found.see("progress").is_visible()
     for i in range(1, 7):
         send_frame(found, i / 10, turned=15 * i)
-        found.page.wait_for_timeout(60)
+        found.pass_time(64)
     assert found.see("progress").inner_text().startswith("UMAP 60%")
     # A quarter of a turn: the box around the layout is as long as before.
     turned = np.multiply(apart[::-1], [1, -1])
-    found.until(lambda: np.subtract(found.at(near), found.at(row)) == pytest.approx(turned, rel=0.01, abs=0.5))
+    found.pass_time(1000)
+    assert np.subtract(found.at(near), found.at(row)) == pytest.approx(turned, rel=0.01, abs=0.5)
     assert found.at(row) == pytest.approx((x, y), abs=1)
     np.testing.assert_allclose(found.positions()[row], [x, y], atol=1)
     assert found.neighbors() == [small["ids"][i] for i in small["graph"][row]]
@@ -144,7 +136,7 @@ def test_who_asked_for_less_motion_sees_the_beginning_and_the_end(explorer, smal
     start = found.positions()
     for i in range(1, 5):
         send_frame(found, i / 10, turned=20 * i)
-        found.page.wait_for_timeout(40)
+        found.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     np.testing.assert_allclose(found.positions(), start, atol=0.01)
     assert "40%" in found.see("progress").inner_text()
     found.page.evaluate(
@@ -152,7 +144,7 @@ def test_who_asked_for_less_motion_sees_the_beginning_and_the_end(explorer, smal
         " xy: host.data.maps[0].xy.map((v, i) => (i % 2 ? v : -v))}]})"
     )
     found.page.evaluate("host.moving({done: null, xy: null})")
-    found.page.wait_for_timeout(50)
+    found.until(lambda: np.abs(found.positions()[:, 0] - start[:, 0]).max() > 50)
     mirrored = found.positions()
     np.testing.assert_allclose(mirrored[:, 1], start[:, 1], atol=0.01)
     assert np.median(np.abs(mirrored[:, 0] - start[:, 0])) > 50

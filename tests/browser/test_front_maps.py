@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 from front.page import fixture, picture, read_row, second_map, webp
-from front_page import explorers, lonely_rows, send_frame, settled_card
+from front_page import lonely_rows, send_frame, settled_card
 
 
 @pytest.fixture(scope="module")
 def layers():
     return second_map(fixture(600))
-
-
-@pytest.fixture
-def explorer(browser, tmp_path):
-    yield from explorers(browser, tmp_path)
 
 
 def points_on(found, place):
@@ -246,16 +241,20 @@ def test_colors_by_change_come_from_the_kernel_with_its_words_on_both_maps(explo
 
 def test_the_card_tells_the_similarity_to_the_query_of_every_image_and_what_this_map_keeps(explorer, layers):
     found = explorer(layers)
-    rows = lonely_rows(found, 9)
-    near = int(layers["graph"][rows[1]][0])
-    found.click(rows[1])
+    rows = lonely_rows(found, 90)
+    query, place = next((row, i) for row in rows for i, near in enumerate(layers["graph"][row]) if near in rows)
+    near, far = (
+        layers["graph"][query][place],
+        max(rows, key=lambda row: np.hypot(*(layers["xy"][row] - layers["xy"][query]))),
+    )
+    found.click(query)
     found.hover(near)
-    if found.text("card-id") == layers["ids"][near]:
-        assert f"similarity{layers['similarities'][rows[1]][0]:.3f}" in found.text("card")
-    found.hover(rows[7])
-    expected = np.exp(-np.hypot(*(layers["xy"][rows[1]] - layers["xy"][rows[7]])))
+    found.until(lambda: found.text("card-id") == layers["ids"][near])
+    assert f"similarity{layers['similarities'][query][place]:.3f}" in found.text("card")
+    found.hover(far)
+    expected = np.exp(-np.hypot(*(layers["xy"][query] - layers["xy"][far])))
     found.until(lambda: f"similarity{expected:.3f}" in found.text("card"))
-    assert f"neighbors kept{layers['kept'][rows[7]]:.3g}" in found.text("card")
+    assert f"neighbors kept{layers['kept'][far]:.3g}" in found.text("card")
     assert found.page.evaluate("host.requests.filter(r => r.type === 'similarities').length") == 1
 
 

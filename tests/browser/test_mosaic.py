@@ -5,7 +5,6 @@ import base64
 import numpy as np
 import pytest
 from front.page import fixture, picture, read_row, webp
-from front_page import explorers
 from PIL import Image
 from tool_page import table, tools
 
@@ -13,11 +12,6 @@ from tool_page import table, tools
 @pytest.fixture
 def tool(browser, tmp_path):
     yield from tools(browser, tmp_path)
-
-
-@pytest.fixture
-def explorer(browser, tmp_path):
-    yield from explorers(browser, tmp_path)
 
 
 def mosaic_given(**more):

@@ -144,4 +144,4 @@ def test_an_added_image_is_in_the_page(opened):
     page.locator("[data-vizkit=query]").get_by_text(f"new {HOSTILE}", exact=True).wait_for()
     assert neighbors(page) == near(spaces["first"], photo(100))
     page.wait_for_function(f"document.querySelectorAll('[data-vizkit=neighbor] [data-overlay=on]').length === {K}")
-    assert "of the images here" in page.inner_text("[data-vizkit=note]")
+    assert "of the 30 images here" in page.inner_text("[data-vizkit=note]")

@@ -3,35 +3,14 @@
 import numpy as np
 import pytest
 from front.page import webp
-from front.panel_page import panel_data
-from panel_view import ALL_DONE, Panels
+from panel_view import ALL_DONE
 from PIL import Image
-
-
-@pytest.fixture(scope="module")
-def small():
-    return panel_data()
-
-
-@pytest.fixture(scope="module")
-def panels(browser, tmp_path_factory):
-    found = Panels(browser, tmp_path_factory.mktemp("panel"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def panel(panels):
-    """Return a function that opens a panel; afterwards nothing may have gone wrong."""
-    yield panels.open
-    assert panels.problems() == []
-
 
 # --- a pair, patch by patch ------------------------------------------------------------------------------------------
 
 
-def test_a_pair_tells_what_its_mutual_matches_carry_beside_chance(panel, small):
-    found = panel(small)
+def test_a_pair_tells_what_its_mutual_matches_carry_beside_chance(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     found.open_pair(2)
     _, best, similarity = found.matching(2)
@@ -42,7 +21,9 @@ def test_a_pair_tells_what_its_mutual_matches_carry_beside_chance(panel, small):
     assert f"in shuffled patches {40 * share:.1f}%" in found.text("pair-text")
     assert found.page.locator(".vk-match-chip").count() == 5
     assert "Neighbor 3 of 12" in found.page.inner_text(".vk-pair")
-    assert f"Cosine {small['similarities'][0][2]:.3f}, above 99.7% of random pairs" in found.page.inner_text(".vk-pair")
+    assert f"Cosine {two_dozen['similarities'][0][2]:.3f}, above 99.7% of random pairs" in found.page.inner_text(
+        ".vk-pair"
+    )
 
 
 def told(share):
@@ -60,9 +41,9 @@ def heat(found, side, cells=7):
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
-def test_pointing_at_a_patch_shows_on_the_other_image_what_it_matches(panel, small, side):
+def test_pointing_at_a_patch_shows_on_the_other_image_what_it_matches(panel, two_dozen, side):
     gray = webp(Image.new("RGB", (160, 160), (128, 128, 128)))
-    found = panel(dict(small, pictures=[gray] * len(small["ids"])))
+    found = panel(dict(two_dozen, pictures=[gray] * len(two_dozen["ids"])))
     found.wait(ALL_DONE)
     found.open_pair(0)
     matrix, best, similarity = found.matching(0)
@@ -82,8 +63,8 @@ def test_pointing_at_a_patch_shows_on_the_other_image_what_it_matches(panel, sma
     assert "Point at a patch" in found.text("pair-text")
 
 
-def test_a_patch_that_is_held_stays_while_the_other_image_is_read(panel, small):
-    found = panel(small)
+def test_a_patch_that_is_held_stays_while_the_other_image_is_read(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     found.open_pair(0)
     matrix, _, similarity = found.matching(0)
@@ -102,8 +83,8 @@ def test_a_patch_that_is_held_stays_while_the_other_image_is_read(panel, small):
     assert found.events("clear") == []
 
 
-def test_patches_are_reached_by_keys_and_by_touch(panel, small):
-    found = panel(small, alone={"has_touch": True})
+def test_patches_are_reached_by_keys_and_by_touch(panel, two_dozen):
+    found = panel(two_dozen, alone={"has_touch": True})
     found.wait(ALL_DONE)
     found.see("compare").nth(4).tap()
     found.wait("document.querySelector('[data-vizkit=pair-text] p').textContent")
@@ -129,8 +110,8 @@ def test_patches_are_reached_by_keys_and_by_touch(panel, small):
     assert f"Query, row {start // 7 + 1}, column {(start + step) % 7 + 1}: carries" in found.text("pair-text")
 
 
-def test_where_patches_cannot_be_matched_both_images_keep_their_maps_and_the_reason_is_told(panel, small):
-    found = panel(small, matches="error")
+def test_where_patches_cannot_be_matched_both_images_keep_their_maps_and_the_reason_is_told(panel, two_dozen):
+    found = panel(two_dozen, matches="error")
     found.wait(ALL_DONE)
     found.see("compare").first.click()
     found.wait("document.querySelector('.vk-pair').dataset.matches === 'error'")
@@ -143,8 +124,8 @@ def test_where_patches_cannot_be_matched_both_images_keep_their_maps_and_the_rea
 # --- contrast --------------------------------------------------------------------------------------------------------
 
 
-def test_two_neighbors_are_picked_and_three_pictures_show_what_speaks_for_either(panel, small):
-    found = panel(small)
+def test_two_neighbors_are_picked_and_three_pictures_show_what_speaks_for_either(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     tile = found.see("neighbor").first.bounding_box()
     found.see("contrast").click()
@@ -155,8 +136,8 @@ def test_two_neighbors_are_picked_and_three_pictures_show_what_speaks_for_either
     found.see("neighbor").nth(9).click()
     found.wait("document.querySelectorAll('.vk-contrast [data-overlay=on]').length === 3")
     (asked,) = found.requests("contrast")
-    assert (asked["query"], asked["near"], asked["far"]) == (small["ids"][0], found.ids()[1], found.ids()[9])
-    by = float(small["similarities"][0][1]) - float(small["similarities"][0][9])
+    assert (asked["query"], asked["near"], asked["far"]) == (two_dozen["ids"][0], found.ids()[1], found.ids()[9])
+    by = float(two_dozen["similarities"][0][1]) - float(two_dozen["similarities"][0][9])
     assert f"Nearer to this one by {by:.3f}." in found.text("contrast-text")
     assert found.events("pick") == []
     found.page.keyboard.press("Escape")
@@ -164,10 +145,10 @@ def test_two_neighbors_are_picked_and_three_pictures_show_what_speaks_for_either
     assert found.see("contrast").get_attribute("aria-pressed") == "false"
 
 
-def test_a_point_of_the_map_can_be_picked_and_only_then(panel, small):
-    found = panel(small)
+def test_a_point_of_the_map_can_be_picked_and_only_then(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
-    other = next(row for row in range(1, 24) if row not in small["indices"][0])
+    other = next(row for row in range(1, 24) if row not in two_dozen["indices"][0])
     choice = f"({{row: {other}, id: fixture.ids[{other}], similarity: null, thumbnail: Promise.resolve(null)}})"
     assert found.page.evaluate(f"panel.take({choice})") is False
     found.see("contrast").click()
@@ -176,19 +157,19 @@ def test_a_point_of_the_map_can_be_picked_and_only_then(panel, small):
     found.see("neighbor").nth(4).click()
     assert found.page.evaluate(f"panel.take({choice})") is True
     found.wait("document.querySelectorAll('.vk-contrast [data-overlay=on]').length === 3")
-    assert found.requests("contrast")[0]["far"] == small["ids"][other]
+    assert found.requests("contrast")[0]["far"] == two_dozen["ids"][other]
     assert "cosine 0.250, above 40.2% of random pairs" in found.page.inner_text(".vk-contrast")
 
 
-def test_a_page_without_a_kernel_offers_no_contrast(panel, small):
-    found = panel(small, live="no")
+def test_a_page_without_a_kernel_offers_no_contrast(panel, two_dozen):
+    found = panel(two_dozen, live="no")
     found.wait(ALL_DONE)
     assert not found.see("contrast").is_visible()
     assert found.see("method").is_visible()
 
 
-def test_escape_and_cancel_leave_the_picking_with_nothing_asked(panel, small):
-    found = panel(small)
+def test_escape_and_cancel_leave_the_picking_with_nothing_asked(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     for leave in (lambda: found.page.keyboard.press("Escape"), found.page.get_by_role("button", name="Cancel").click):
         found.see("contrast").click()
@@ -196,6 +177,6 @@ def test_escape_and_cancel_leave_the_picking_with_nothing_asked(panel, small):
         leave()
         assert found.see("contrast").get_attribute("aria-pressed") == "false"
     found.see("neighbor").nth(2).click()
-    assert found.events("pick") == [["pick", int(small["indices"][0][2])]]
+    assert found.events("pick") == [["pick", int(two_dozen["indices"][0][2])]]
     assert found.events("clear") == []
     assert found.requests("contrast") == []

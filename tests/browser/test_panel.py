@@ -3,50 +3,34 @@
 import numpy as np
 import pytest
 from front.page import webp
-from front.panel_page import panel_data
 from lab import until
-from panel_view import ALL_DONE, READY, Panels
+from panel_view import ALL_DONE, READY
 from PIL import Image
-
-
-@pytest.fixture(scope="module")
-def small():
-    return panel_data()
-
-
-@pytest.fixture(scope="module")
-def panels(browser, tmp_path_factory):
-    found = Panels(browser, tmp_path_factory.mktemp("panel"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def panel(panels):
-    """Return a function that opens a panel; afterwards nothing may have gone wrong."""
-    yield panels.open
-    assert panels.problems() == []
-
 
 # --- neighbors and evidence ------------------------------------------------------------------------------------------
 
 
-def test_a_neighbor_is_told_with_cosine_percentile_and_label_and_evidence_on_all(panel, small):
-    found = panel(small)
+def test_a_neighbor_is_told_with_cosine_percentile_and_label_and_evidence_on_all(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     tiles = found.see("neighbor")
     assert tiles.evaluate_all("all => all.map(e => e.dataset.id)") == found.ids()
     first = tiles.first.inner_text().split()
-    assert first == [f"{small['similarities'][0][0]:.3f}", ">99.9%", "1", small["labels"][small["indices"][0][0]]]
+    assert first == [
+        f"{two_dozen['similarities'][0][0]:.3f}",
+        ">99.9%",
+        "1",
+        two_dozen["labels"][two_dozen["indices"][0][0]],
+    ]
     assert "above more than 99.9% of random pairs" in tiles.first.get_attribute("aria-label")
-    assert found.text("note") == small["note"]
+    assert found.text("note") == two_dozen["note"]
     assert [(r["query"], r["neighbors"], r["method"]) for r in found.requests("evidence")] == [
-        (small["ids"][0], found.ids(), None)
+        (two_dozen["ids"][0], found.ids(), None)
     ]
 
 
-def test_what_is_a_neighbor_in_one_space_only_is_marked(panel, small):
-    found = panel(small, two=1)
+def test_what_is_a_neighbor_in_one_space_only_is_marked(panel, two_dozen):
+    found = panel(two_dozen, two=1)
     marked = found.page.locator(".vk-tile:has(.vk-only)")
     assert marked.evaluate_all("all => all.map(e => e.dataset.id)") == found.ids()[1::4]
     assert "here only" in marked.first.get_attribute("aria-label")
@@ -66,9 +50,9 @@ def cell_values(found, cells=7):
 
 
 @pytest.mark.parametrize("kind", ["unsigned", "signed"])
-def test_the_map_is_drawn_cell_by_cell_and_in_the_order_of_its_values(panel, small, kind):
+def test_the_map_is_drawn_cell_by_cell_and_in_the_order_of_its_values(panel, two_dozen, kind):
     gray = webp(Image.new("RGB", (224, 224), (128, 128, 128)))
-    found = panel(dict(small, pictures=[gray] * len(small["ids"])), evidence=kind)
+    found = panel(dict(two_dozen, pictures=[gray] * len(two_dozen["ids"])), evidence=kind)
     found.wait(READY)
     pixels = cell_values(found).astype(int)
     assert np.abs(pixels - pixels[0]).max() <= 1
@@ -85,18 +69,18 @@ def test_the_map_is_drawn_cell_by_cell_and_in_the_order_of_its_values(panel, sma
     assert np.abs(cell_values(found)[0, :, :3].astype(int) - 128).max() <= 3
 
 
-def test_pointing_at_a_neighbor_shows_its_map_on_the_query_and_tells_the_map_of_points(panel, small):
-    found = panel(small)
+def test_pointing_at_a_neighbor_shows_its_map_on_the_query_and_tells_the_map_of_points(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     before = cell_values(found)
     found.see("neighbor").nth(6).focus()
     assert "for neighbor 7" in found.text("evidence")
     assert np.abs(cell_values(found).astype(int) - before.astype(int)).max() > 10
-    assert found.events("near")[-1] == ["near", int(small["indices"][0][6])]
+    assert found.events("near")[-1] == ["near", int(two_dozen["indices"][0][6])]
 
 
-def test_contribution_comes_at_once_and_the_better_method_takes_its_place_when_complete(panel, small):
-    found = panel(small, better="occlusion", hold=1)
+def test_contribution_comes_at_once_and_the_better_method_takes_its_place_when_complete(panel, two_dozen):
+    found = panel(two_dozen, better="occlusion", hold=1)
     release = "() => held.splice(0).forEach(go => go())"
     found.wait("held.length === 1")
     found.page.evaluate(release)
@@ -113,8 +97,8 @@ def test_contribution_comes_at_once_and_the_better_method_takes_its_place_when_c
     assert found.see("method").input_value() == ""
 
 
-def test_pictures_that_decode_late_do_not_bring_back_a_reply_that_was_overtaken(panel, small):
-    found = panel(small, better="occlusion", hold=1)
+def test_pictures_that_decode_late_do_not_bring_back_a_reply_that_was_overtaken(panel, two_dozen):
+    found = panel(two_dozen, better="occlusion", hold=1)
     found.page.evaluate(
         """() => { const decode = createImageBitmap; globalThis.late = []; globalThis.slowly = true;
         globalThis.createImageBitmap = (...all) => slowly
@@ -131,8 +115,8 @@ def test_pictures_that_decode_late_do_not_bring_back_a_reply_that_was_overtaken(
     assert "Occlusion" in found.page.inner_text(".vk-source")
 
 
-def test_a_neighbor_that_the_kernel_left_out_has_no_map_and_the_others_keep_theirs(panel, small):
-    found = panel(small)
+def test_a_neighbor_that_the_kernel_left_out_has_no_map_and_the_others_keep_theirs(panel, two_dozen):
+    found = panel(two_dozen)
     found.page.evaluate(
         """() => { const whole = answer;
         globalThis.answer = (...all) => { const reply = whole(...all); reply.pairs.splice(0, 1); return reply; };
@@ -143,8 +127,8 @@ def test_a_neighbor_that_the_kernel_left_out_has_no_map_and_the_others_keep_thei
     assert drawn == [False] + [True] * 11
 
 
-def test_a_method_that_is_chosen_is_kept_and_the_best_known_one_can_be_had_again(panel, small):
-    found = panel(small)
+def test_a_method_that_is_chosen_is_kept_and_the_best_known_one_can_be_had_again(panel, two_dozen):
+    found = panel(two_dozen)
     found.see("method").select_option("occlusion")
     found.wait("requests.length === 2")
     found.see("neighbor").first.click()
@@ -155,8 +139,8 @@ def test_a_method_that_is_chosen_is_kept_and_the_best_known_one_can_be_had_again
 
 
 @pytest.mark.parametrize("verdict", ["green", "amber", "red"])
-def test_trust_is_a_color_and_a_word_whose_reason_opens_by_key_and_closes_again(panel, small, verdict):
-    found = panel(small, trust=verdict)
+def test_trust_is_a_color_and_a_word_whose_reason_opens_by_key_and_closes_again(panel, two_dozen, verdict):
+    found = panel(two_dozen, trust=verdict)
     found.wait(ALL_DONE)
     badge, reason = found.see("trust"), found.see("trust-reason")
     assert badge.inner_text().lower().startswith(f"{verdict}: ")
@@ -174,16 +158,16 @@ def test_trust_is_a_color_and_a_word_whose_reason_opens_by_key_and_closes_again(
     assert found.events("clear") == []
 
 
-def test_without_an_encoder_the_rest_works_and_the_reason_is_shown(panel, small):
-    found = panel(small, evidence="none")
+def test_without_an_encoder_the_rest_works_and_the_reason_is_shown(panel, two_dozen):
+    found = panel(two_dozen, evidence="none")
     assert found.text("evidence") == "No encoder: these vectors came without a network."
     assert found.see("neighbor").count() == 12
     assert found.see("compare").count() == 0
     assert found.page.evaluate("requests.length") == 0
 
 
-def test_an_error_is_shown_and_the_next_query_starts_afresh(panel, small):
-    found = panel(small, evidence="error")
+def test_an_error_is_shown_and_the_next_query_starts_afresh(panel, two_dozen):
+    found = panel(two_dozen, evidence="error")
     found.see("error").wait_for()
     assert "'holiday/<b>1</b>.jpg' is not on this machine" in found.text("error")
     found.see("neighbor").nth(2).click()
@@ -191,8 +175,8 @@ def test_an_error_is_shown_and_the_next_query_starts_afresh(panel, small):
     assert found.see("neighbor").count() == 12
 
 
-def test_a_silent_kernel_is_told_and_neighbors_can_still_be_walked(panel, small):
-    found = panel(small, alone={}, evidence="never")
+def test_a_silent_kernel_is_told_and_neighbors_can_still_be_walked(panel, two_dozen):
+    found = panel(two_dozen, alone={}, evidence="never")
     found.page.clock.install()
     found.see("neighbor").nth(3).click()
     assert "Computing evidence" in found.text("evidence")
@@ -204,8 +188,8 @@ def test_a_silent_kernel_is_told_and_neighbors_can_still_be_walked(panel, small)
 # --- walking ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_trail_leads_back_forward_and_to_any_query_before(panel, small):
-    found = panel(small)
+def test_the_trail_leads_back_forward_and_to_any_query_before(panel, two_dozen):
+    found = panel(two_dozen)
     for index in (1, 2):
         found.see("neighbor").nth(index).click()
     steps = found.see("trail").locator("li button")
@@ -216,7 +200,7 @@ def test_the_trail_leads_back_forward_and_to_any_query_before(panel, small):
     found.see("forward").click()
     steps.first.click()
     assert found.events("jump") == [["jump", 0]]
-    assert found.see("query").get_attribute("data-id") == small["ids"][0]
+    assert found.see("query").get_attribute("data-id") == two_dozen["ids"][0]
     assert found.see("back").is_disabled()
     found.see("forward").click()
     found.see("forward").click()
@@ -227,8 +211,8 @@ def test_the_trail_leads_back_forward_and_to_any_query_before(panel, small):
     assert found.events("jump")[1:] == [["jump", 0]]
 
 
-def test_the_keyboard_walks_the_neighbors_opens_a_pair_and_comes_back(panel, small):
-    found = panel(small)
+def test_the_keyboard_walks_the_neighbors_opens_a_pair_and_comes_back(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     found.see("neighbor").first.focus()
     focused_id = "document.activeElement.dataset.id"
@@ -244,13 +228,13 @@ def test_the_keyboard_walks_the_neighbors_opens_a_pair_and_comes_back(panel, sma
     found.page.keyboard.press("Enter")
     assert found.see("query").get_attribute("data-id") == found.ids()[2]
     found.page.keyboard.press("Backspace")
-    assert found.see("query").get_attribute("data-id") == small["ids"][0]
+    assert found.see("query").get_attribute("data-id") == two_dozen["ids"][0]
     found.page.keyboard.press("Escape")
     assert found.events("clear") == [["clear"]]
 
 
-def test_the_same_query_shown_again_keeps_evidence_and_the_open_pair(panel, small):
-    found = panel(small)
+def test_the_same_query_shown_again_keeps_evidence_and_the_open_pair(panel, two_dozen):
+    found = panel(two_dozen)
     found.wait(ALL_DONE)
     found.open_pair(1)
     found.page.evaluate("panel.show(itemOf(0)); panel.recolor(itemOf(0).neighbors.map(() => [1, 2, 3]))")
@@ -265,8 +249,8 @@ def test_the_same_query_shown_again_keeps_evidence_and_the_open_pair(panel, smal
 
 
 @pytest.mark.parametrize("width", [1400, 600, 280])
-def test_nothing_is_cut_off_at_any_width(panel, small, width):
-    found = panel(small, alone={"viewport": {"width": width, "height": 900}}, better="occlusion", two=1)
+def test_nothing_is_cut_off_at_any_width(panel, two_dozen, width):
+    found = panel(two_dozen, alone={"viewport": {"width": width, "height": 900}}, better="occlusion", two=1)
     found.wait(ALL_DONE)
     fits = "document.documentElement.scrollWidth <= innerWidth"
     inside = (
@@ -282,11 +266,11 @@ def test_nothing_is_cut_off_at_any_width(panel, small, width):
     assert found.page.evaluate(inside)
 
 
-def test_hostile_names_are_text_in_every_view(panel, small):
+def test_hostile_names_are_text_in_every_view(panel, two_dozen):
     hostile = ["<img src=x onerror=\"document.title='hacked'\">", "</script><script>alert(1)</script>", "\u202eשלום"]
     hostile.append("x" * 9999)
     ids = [f"{hostile[row % 4]} {row}" for row in range(24)]
-    found = panel(dict(small, ids=ids, labels=ids, note=hostile[0]))
+    found = panel(dict(two_dozen, ids=ids, labels=ids, note=hostile[0]))
     found.wait(ALL_DONE)
     assert found.text("note") == hostile[0]
     found.open_pair(1)

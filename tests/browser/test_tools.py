@@ -149,7 +149,7 @@ def test_the_table_is_walked_by_arrows_and_passed_by_one_tab(tool):
     assert one.focused() == "star/002.png"
 
 
-def test_a_name_is_asked_for_told_and_confirmed_once_it_is_a_column(tool):
+def test_a_name_is_asked_for_and_the_column_told_that_the_selection_became(tool):
     one = tool("table")
     one.page.evaluate("show([0, 1])")
     one.see("name-selection").click()
@@ -158,13 +158,28 @@ def test_a_name_is_asked_for_told_and_confirmed_once_it_is_a_column(tool):
     one.page.keyboard.type("  odd ones <b> ")
     one.page.keyboard.press("Enter")
     assert one.told("name") == [["name", "odd ones <b>"]]
-    one.page.evaluate("""show([0, 1], [{ name: "another", kind: "text", values: [] }])""")
-    assert one.page.get_by_text("is a column now").count() == 0, "not said before it is so"
     one.page.evaluate(
         """show([0, 1], [{ name: "odd ones <b>", kind: "category", codes: new Int32Array(40), categories: ["yes"] }])"""
     )
-    assert one.page.get_by_text("Named: “odd ones <b>” is a column now.").is_visible()
     assert cells(one, 4) == ["yes", "yes"]
+    assert one.page.get_by_text("is a column now").count() == 0, "not said before it is answered"
+    one.page.evaluate("answer.give('odd ones <b>')")
+    one.page.get_by_text("Named: “odd ones <b>” is a column now.", exact=True).wait_for()
+    assert one.see("selection-name").input_value() == ""
+    # The same name once more, one that a column has, and one that is refused.
+    one.see("selection-name").fill("odd ones <b>")
+    one.see("name-selection").click()
+    one.page.evaluate("answer.give('odd ones <b>')")
+    one.until(lambda: one.see("selection-name").input_value() == "")
+    one.see("selection-name").fill("label")
+    one.see("name-selection").click()
+    one.page.evaluate("answer.give('label_')")
+    one.page.get_by_text("Named: “label_” is a column now; “label” was taken.", exact=True).wait_for()
+    one.see("selection-name").fill("label")
+    one.see("name-selection").click()
+    one.page.evaluate("answer.refuse('No: <i>label</i>')")
+    one.page.get_by_text("No: <i>label</i>", exact=True).wait_for()
+    assert one.see("selection-name").input_value() == "label"
 
 
 def test_a_table_where_nobody_keeps_names_has_no_field_for_them(tool):
@@ -218,12 +233,12 @@ def test_a_dropped_file_is_handed_on_with_its_bytes_and_others_are_refused_kindl
     assert not one.page.get_by_text("Drop the image").is_visible()
     one.page.evaluate("throwFiles([['a.png', 'image/png', 3], ['b.png', 'image/png', 3]])")
     one.page.evaluate("throwFiles([['notes.txt', 'text/plain', 3]])")
-    one.page.evaluate(f"throwFiles([['huge.png', 'image/png', {25 * 1024 * 1024 + 1}]])")
+    one.page.evaluate(f"throwFiles([['huge.png', 'image/png', {9_150_000}]])")
     problems = [text for _, text in one.told("problem")]
     assert [text.split(":")[0][:24] for text in problems] == [
         "One image at a time, ple",
         "“notes.txt” is not an im",
-        "“huge.png” has 25.0 MB, ",
+        "“huge.png” has 9.2 MB; 8",
     ]
     assert len(one.told("file")) == 1
 

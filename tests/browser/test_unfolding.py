@@ -278,7 +278,7 @@ def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab,
     root.locator("[data-vizkit=query]").get_by_text(id).first.wait_for()
     until(lab.page, lambda: lab.python("explorer.query") == repr(id))  # the page is ahead of the kernel
     lab.python("explorer.selection = explorer.neighbors[:3]")
-    root.get_by_text("3 selected").wait_for()
+    root.locator("[data-vizkit=status]").get_by_text("3 selected").wait_for()
     root.locator("[data-vizkit=neighbor] [data-overlay=on]").nth(11).wait_for()
     zoom(lab, root, scenes.ids)
     before, tile = places(root, scenes.ids), root.locator("[data-vizkit=neighbor]").first
@@ -289,7 +289,7 @@ def test_hover_shows_the_right_image_before_and_after_its_thumbnail_is_made(lab,
     assert lab.python("explorer._coming, explorer.errors, explorer.query == " + repr(id)) == "(False, [], True)"
     assert tile.evaluate("element => element.mark")
     assert root.locator("[data-vizkit=card-id]").inner_text() == hovered
-    assert root.get_by_text("3 selected").is_visible()
+    assert root.locator("[data-vizkit=status]").get_by_text("3 selected").is_visible()
     np.testing.assert_allclose(places(root, scenes.ids), before)
 
     # Another point, while the kernel is busy: its thumbnail is in the browser.

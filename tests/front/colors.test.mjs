@@ -121,3 +121,10 @@ test("one scale for all panels: half the limit has one color in every map", () =
   const a = colors.evidenceColors(Float32Array.from([0.5, 0.1]), false, 1, 1), b = colors.evidenceColors(Float32Array.from([0.5, 0.9]), false, 1, 1);
   assert.deepEqual(a.slice(0, 4), b.slice(0, 4));
 });
+
+test("of a named selection those that are in it have the accent color, and the others are gray", () => {
+  const column = { name: "odd", kind: "category", categories: ["no", "yes"], codes: Int32Array.of(0, 1, 0) }, gray = colors.categoryColor(-1, false);
+  const { colorOf } = colors.columnScale(column, false);
+  assert.deepEqual([0, 1, 2].map(colorOf), [gray, [0xc2, 0x18, 0x5b], gray]);
+  assert.deepEqual(colors.columnScale({ ...column, categories: ["cat", "dog"] }, false).colorOf(0), colors.categoryColor(0, false));
+});

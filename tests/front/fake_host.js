@@ -38,12 +38,14 @@ globalThis.makeFakeHost = (fixture, options) => {
     onState(callback) { host.callback = callback; },
     onMap(callback) { host.moving = callback; },
     onGuest(callback) { host.guest = callback; },
+    onMeasured(callback) { host.measured = callback; },
     async request(type, payload, files = []) {
       host.requests.push({ type, ...payload });
       if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
       if (kind === "never") return new Promise(() => {});
       if (type === "similarities") return { values: similarityTo(payload) };
       if (type === "change") return { text: "Neighbors change most among the rings.", values: Float32Array.from(data.ids, (_, row) => (row % 11) / 10) };
+      if (type === "name") return nameSelection(payload.text);
       if (type === "place") return place(payload.file, files[0]);
       if (type === "picture") return { image: pictureOf(rowOf.get(payload.id)) };
       return makeFakeAnswer({ data, rowOf, pictureOf, options }, type, payload);
@@ -65,12 +67,18 @@ globalThis.makeFakeHost = (fixture, options) => {
   function place(file, bytes) {
     const near = (graph) => graph.indices.slice(5 * data.k, 6 * data.k), alike = (graph) => graph.similarities.slice(5 * data.k, 6 * data.k);
     host.guest({
-      id: file, note: "More unusual than 97% of the images.", unusualness: data.maps.map(() => 97), picture: new Uint8Array(bytes),
+      id: file, note: "More unusual than 97% of the images.", picture: new Uint8Array(bytes),
       maps: data.maps.map(({ xy }) => [xy[10] + 0.01, xy[11]]), graphs: data.graphs.map((graph) => ({ rows: near(graph), similarities: alike(graph) })),
     });
     rowOf.set(file, rowOf.size);
     host.callback({ query: file });
     return { id: file };
+  }
+
+  /** The name itself, but where a column has it. */
+  function nameSelection(text) {
+    if (text === "refused") throw new Error("This name is refused.");
+    return { column: data.columns.some(({ name }) => name === text) ? `${text}_` : text };
   }
 
   return host;

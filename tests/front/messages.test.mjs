@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
+import { createAnswers } from "../../vizkit/widgets/static/coloring.js";
+import { SILENT, createInquiry, inParts } from "../../vizkit/widgets/static/inquiry.js";
 import { createJupyterHost } from "../../vizkit/widgets/static/jupyter.js";
 import { keepSame, readData } from "../../vizkit/widgets/static/wire.js";
 import { progressText } from "../../vizkit/widgets/static/progress.js";
@@ -146,6 +147,56 @@ test("what is decoded again and has not changed is the array of before, and what
   assert.deepEqual([Array.from(next.maps[0].xy), Array.from(next.maps[1].xy)], [[6, 2], [8, 9]]);
 });
 
+test("columns are decoded once, as long as their trait is the same", () => {
+  const columns = [{ name: "v", kind: "number", values: odd(Float32Array.of(7, NaN)) }], traits = { ids: ["a", "b"], _columns: columns };
+  const before = readData(fakeModel(traits)), next = readData(fakeModel({ ...traits, _coming: true })), others = readData(fakeModel({ ...traits, _columns: [...columns] }));
+  assert.equal(next.columns[0], before.columns[0]);
+  assert.notEqual(others.columns[0], before.columns[0]);
+});
+
+/** Questions that the test answers, and how often something changed. */
+function asked() {
+  const open = [], host = { changed: 0 };
+  const answers = createAnswers((name, payload) => new Promise((resolve, reject) => open.push({ name, payload, resolve, reject })), () => { host.changed += 1; });
+  return { answers, open, host };
+}
+
+test("silence ends the waiting for all similarities, they can be asked for again, and a late answer is still welcome", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { answers, open, host } = asked();
+  assert.equal(answers.similarities(0, "q").waiting, true);
+  mock.timers.tick(29000);
+  assert.equal(answers.similarities(0, "q").waiting, true);
+  mock.timers.tick(1001);
+  assert.deepEqual(answers.similarities(0, "q"), { values: null, text: "", error: SILENT, waiting: false });
+  assert.deepEqual([open.length, host.changed], [1, 1]);
+  answers.forget(false);
+  assert.equal(answers.similarities(0, "q").waiting, true);
+  assert.equal(open.length, 2);
+  open[0].resolve({ values: Float32Array.of(1) });
+  await settled();
+  assert.deepEqual(answers.similarities(0, "q"), { values: Float32Array.of(1), text: "", error: "", waiting: false });
+  open[1].reject(new Error("too late"));
+  await settled();
+  assert.equal(answers.similarities(0, "q").error, "");
+  mock.timers.reset();
+});
+
+test("which neighbors changed is asked for anew when one of the layouts is replaced, and the old answer is no longer taken", async () => {
+  const { answers, open } = asked(), first = [Float32Array.of(1, 2), Float32Array.of(3, 4)], second = [Float32Array.of(5, 6), first[1]];
+  answers.change(0, 1, first);
+  answers.change(0, 1, [...first]);
+  assert.equal(open.length, 1);
+  answers.change(0, 1, second);
+  assert.deepEqual(open.map(({ payload }) => payload), [{ a: 0, b: 1 }, { a: 0, b: 1 }]);
+  open[0].resolve({ values: Float32Array.of(0.5), text: "old" });
+  open[1].resolve({ values: Float32Array.of(0.25), text: "new" });
+  await settled();
+  assert.equal(answers.change(0, 1, second).text, "new");
+  answers.forget(true);
+  assert.equal(answers.change(0, 1, second).waiting, true);
+});
+
 test("without traits there is data all the same", () => {
   const data = readData(fakeModel());
   assert.deepEqual([data.ids, data.maps, data.graphs, data.thumbnails, data.offsets, data.k], [[], [], [], null, null, 0]);
@@ -158,8 +209,8 @@ test("a thousand events are sent one by one, in order, each with bytes of its ow
   assert.deepEqual(model.sent[0].content, { type: "ready", view: "v1" });
   assert.equal(model.sent.length, 1001);
   model.sent.slice(1).forEach(({ content, buffers }, i) => {
-    if (i % 2) assert.deepEqual(content, { type: "query", view: "v1", id: `id${i}` });
-    else assert.deepEqual([content, Array.from(new Uint32Array(buffers[0]))], [{ type: "select", view: "v1" }, [5, 6]]);
+    if (i % 2) assert.deepEqual(content, { type: "query", view: "v1", act: i + 1, id: `id${i}` });
+    else assert.deepEqual([content, Array.from(new Uint32Array(buffers[0]))], [{ type: "select", view: "v1", act: i + 1 }, [5, 6]]);
   });
 });
 
@@ -307,13 +358,13 @@ test("parts reach every view, and what a new view is sent reaches that view alon
 test("a guest reaches every view, or the one it is sent to, with arrays and its picture", () => {
   const model = fakeModel(), host = createJupyterHost(model, "v1"), guests = [];
   host.onGuest((guest) => guests.push(guest));
-  const message = { type: "guest", view: null, id: "cat.jpg", note: "rare", unusualness: [97, null], maps: [[1, 2], [3, 4]], graphs: [{ rows: [5, 6], similarities: [0.5, 0.25] }] };
+  const message = { type: "guest", view: null, id: "cat.jpg", note: "rare", maps: [[1, 2], [3, 4]], graphs: [{ rows: [5, 6], similarities: [0.5, 0.25] }] };
   model.receive(message, [odd(Uint8Array.of(1, 2, 3))]);
   model.receive({ ...message, view: "v2" }, [odd(Uint8Array.of(1))]);
   model.receive({ ...message, view: "v1", id: "dog.jpg" }, [odd(Uint8Array.of(4))]);
   assert.deepEqual(guests.map((guest) => [guest.id, Array.from(guest.picture)]), [["cat.jpg", [1, 2, 3]], ["dog.jpg", [4]]]);
-  const { note, unusualness, maps, graphs: [graph] } = guests[0];
-  assert.deepEqual([note, unusualness, maps, Array.from(graph.rows), Array.from(graph.similarities)], ["rare", [97, null], [[1, 2], [3, 4]], [5, 6], [0.5, 0.25]]);
+  const { note, maps, graphs: [graph] } = guests[0];
+  assert.deepEqual([note, maps, Array.from(graph.rows), Array.from(graph.similarities)], ["rare", [[1, 2], [3, 4]], [5, 6], [0.5, 0.25]]);
 });
 
 test("the other questions bring their numbers and pictures back, and a file goes with its question", async () => {

@@ -30,6 +30,7 @@ const study = {
     [["similarities", 0, "constructor"], {}, [{ $: ["i2", 1, 12, 1] }]],
     [["change", 0, 2], { text: "half" }, [{ $: ["i2", 1, 12, 1] }]],
     [["evidence", 0, "a"], { error: "The file is gone." }, []],
+    ...["p", "q", "r", "s", "t"].map((id) => [["evidence", 1, id], { method: "occlusion", title: "Occlusion", pairs: [] }, []]),
   ],
   guests: [], state: { query: "a", selection: [1], shown: [0] },
 };
@@ -44,6 +45,15 @@ test("a page answers what it holds, of two maps in either order, and says what i
   await assert.rejects(host.request("contrast", { graph: 0, query: "a", near: "b", far: "c" }), /Only the notebook/);
   await assert.rejects(host.request("place", {}), /Only the notebook/);
   assert.equal(host.live, false);
+});
+
+test("a page names images that have evidence on a map, and answers for no method but the one that it holds", async () => {
+  const host = createPageHost(study, packed), quiet = (pattern) => (error) => error.quiet === true && pattern.test(error.message);
+  await assert.rejects(host.request("evidence", { graph: 1, query: "a" }), quiet(/chosen when it was written: “p”, “q”, “r” and 2 more\. Only/));
+  await assert.rejects(host.request("evidence", { graph: 0, query: "b" }), quiet(/for this image\. Only/));
+  for (const method of [null, undefined, "occlusion"]) assert.equal((await host.request("evidence", { graph: 1, query: "p", method })).title, "Occlusion");
+  await assert.rejects(host.request("evidence", { graph: 1, query: "p", method: "contribution" }), quiet(/the page holds Occlusion: choose that/));
+  await assert.rejects(host.request("evidence", { graph: 0, query: "a" }), (error) => !error.quiet);
 });
 
 test("a page begins where the explorer was", () => {

@@ -78,7 +78,9 @@ test("files that cannot be an image are refused in words, and others are taken",
   assert.match(refusal([]), /not a file/);
   assert.match(refusal([file("a", "image/png"), file("b", "image/png"), file("c", "")]), /One image at a time.*3 files/);
   assert.match(refusal([file("notes.pdf", "application/pdf")]), /“notes.pdf” is not an image \(application\/pdf\)/);
-  assert.match(refusal([file("huge.png", "image/png", 31 * 1024 * 1024)]), /31\.0 MB, more than the 25 MB/);
+  assert.match(refusal([file("huge.png", "image/png", 9_150_000)]), /“huge.png” has 9\.2 MB; 8\.0 MB are the most .*explorer\.add\(path\) takes larger ones/);
+  assert.equal(refusal([file("large.png", "image/png", 8_000_000)]), "");
+  assert.match(refusal([file("larger.png", "image/png", 8_000_001)]), /has 8\.1 MB; 8\.0 MB/);
   assert.match(refusal([file("folder", "", 0)]), /empty, or a folder/);
   assert.ok(refusal([file("x".repeat(5000), "text/html")]).length < 300);
 });

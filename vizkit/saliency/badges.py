@@ -6,12 +6,12 @@ import html
 import json
 import math
 import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 GREEN, AMBER, RED = "green", "amber", "red"
 _COLORS = {GREEN: "#1a7f37", AMBER: "#9a6700", RED: "#cf222e"}  # each at least 4.5 : 1 on white
 _KNOWN: "dict[tuple[str, str | tuple[int, ...], str], Trust]" = {}
+_LISTENERS: "set[WeakMethod[Callable[[], None]]]" = set()
 _FINGERPRINTS: "WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], tuple[Any, str]]]" = WeakKeyDictionary()
 
 
@@ -88,6 +89,14 @@ class Trust:
 def remember(badge: Trust) -> None:
     """Keep a badge in this process, so that `explain_pair` and the figures know it; the latest one counts."""
     _KNOWN[badge.provenance["fingerprint"], method_key(badge.method), badge.provenance["center"]] = badge
+    for listener in list(_LISTENERS):
+        if (tell := listener()) is not None:
+            tell()
+
+
+def listen(listener: "Callable[[], None]") -> None:
+    """Call a bound method whenever a badge is remembered, for as long as its object lives; it must not raise."""
+    _LISTENERS.add(WeakMethod(listener, _LISTENERS.discard))
 
 
 def badge_of(encoder: Encoder, method: Any, center: "NDArray[Any] | None" = None) -> Trust | None:

@@ -1,6 +1,7 @@
 """What the explorer answers a view that asks: a picture, evidence, a contrast, or matching patches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..embeddings import Embeddings, require_encoder
 from ..encoders import Encoder
 from ..errors import InputError
 from ..saliency.answering import choose
-from ..saliency.badges import badge_of, best_of
+from ..saliency.badges import badge_of, best_of, listen
 from ..saliency.evidence import method_name
 from ..saliency.methods import METHODS, Given, method_of
 from ..saliency.questions import explain_contrast, explain_many, explain_pair
@@ -57,12 +58,23 @@ class Answers:
         The embeddings, one a graph, all of the same ids.
     guests
         Images that were added.
+    measured
+        Called when a method was measured on some network: the same question may have another answer now.
     """
 
-    def __init__(self, spaces: Sequence[Embeddings], guests: "Guests | None" = None) -> None:
+    def __init__(
+        self, spaces: Sequence[Embeddings], guests: "Guests | None" = None, measured: Callable[[], None] | None = None
+    ) -> None:
         self._spaces = list(spaces)
         self._guests = guests
+        self._measured = measured
         self._seen: dict[tuple[int, str], Seen] = {}  # by graph and id, the latest last
+        self._keeping = Lock()  # views may be answered while a cell of the notebook runs, in another thread
+        listen(self._hear)
+
+    def _hear(self) -> None:
+        if self._measured is not None:
+            self._measured()
 
     def describe(self) -> dict[str, Any]:
         """Return what can be asked for, as fields of the explorer's `_info`."""
@@ -78,7 +90,7 @@ class Answers:
             return "No evidence: these vectors came without the network that made them."
         return "No evidence: these vectors came without their images." if space.images is None else ""
 
-    def answer(self, question: dict[str, Any], buffers: Sequence[Any] = ()) -> tuple[dict[str, Any], list[bytes]]:
+    def answer(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Answer a question: the fields of the reply, and its buffers.
 
         Raises
@@ -88,7 +100,7 @@ class Answers:
         """
         name, graph = question["name"], question.get("graph", 0)
         if name == "picture":
-            return {}, [webp(self._image(graph, question["id"]), _PICTURE)]
+            return {}, [self._sharp(graph, question["id"])]
         if name == "evidence":
             fields, found = self.evidence(graph, question["query"], question["neighbors"], question.get("method"))
             blobs = [_picture(found[0].seen_a)]
@@ -180,14 +192,21 @@ class Answers:
         """Run images through a network, but for those that went through it lately."""
         encoder = require_encoder(self._spaces[graph], "Evidence")
         weights = weights_of(encoder)
-        kept = {id: seen for (at, id), seen in self._seen.items() if at == graph and seen.weights == weights}
+        with self._keeping:
+            kept = {id: seen for (at, id), seen in self._seen.items() if at == graph and seen.weights == weights}
         found = see(encoder, [kept.get(id) or self._image(graph, id) for id in ids])
-        for id, seen in zip(ids, found, strict=True):
-            self._seen.pop((graph, id), None)
-            self._seen[graph, id] = seen
-        for key in list(self._seen)[:-_KEPT]:
-            del self._seen[key]
+        with self._keeping:
+            for id, seen in zip(ids, found, strict=True):
+                self._seen.pop((graph, id), None)
+                self._seen[graph, id] = seen
+            for key in list(self._seen)[:-_KEPT]:
+                del self._seen[key]
         return found
+
+    def _sharp(self, graph: int, id: str) -> bytes:
+        if self._guests is not None and id in self._guests:
+            return self._guests[id].picture
+        return webp(self._image(graph, id), _PICTURE)
 
     def _image(self, graph: int, id: str) -> Image.Image:
         if self._guests is not None and id in self._guests:

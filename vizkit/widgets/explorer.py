@@ -6,22 +6,25 @@ thumbnails while they are made; the traits follow when the map stands and when n
 then buffers):
 
     from a view   {type: "ready", view}
-                  {type: "query", view, id | null}
-                  {type: "select", view}                                     [uint32 rows]
-                  {type: "show", view, maps: [index]}                        one map, or two side by side
-                  {type: "name", view, name}                                 names the selection
+                  {type: "query", view, act, id | null}                      act: a number, of each view's acts
+                  {type: "select", view, act}                                [uint32 rows]
+                  {type: "show", view, act, maps: [index]}                   one map, or two side by side
                   {type: "stop", view, map?: index}                          that map, or all, shall stay as now
                   {type: "request", view, serial, name, ...}                 [...]  `answers` tells most; here answered:
                         name "similarities" {graph, query} -> [float32 (n,)] cosine of the query to every image
                         name "change" {a, b} -> {text} [float32 (n,)] share of the neighbors that differ on two maps
                         name "place" {file} [bytes of an image file] -> {id}: it was added, and is the query
-    to the views  {type: "state", origin: view | null, query?, shown?}       [uint32 rows]?  what changed
+                        name "name" {text} -> {column}: the selection has a name, and is a column of the map
+    to the views  {type: "state", origin: view | null, query?, shown?}       [uint32 rows]?  what changed, and by whom
+                  {type: "state", view, act?, query?, shown?}                [uint32 rows]?  to one view: how things
+                        stand, to one that is new; act: that one was heard, and what stands if that is something else
                   {type: "guest", view: view | null, id, ...}                [WebP file]  an image that was added
-                  {type: "map", map, done}                                   [float32 x, y]? where the points are now;
+                  {type: "map", map, done, view: view | null}                [float32 x, y]? where the points are now;
                         done: share of UMAP's epochs, null: the map stands
                   {type: "thumbnails", view: view | null, done}              [uint32 rows] [uint32 offsets] [WebP files]
                         those made since the last part; to a view that is new, all so far. An empty file: there is none.
                         done: share of all that are made. After the last of them the trait `_coming` is false
+                  {type: "measured"}                                         evidence may be answered otherwise now
                   {type: "problem", error}                                   what went wrong outside of any question
                   {type: "reply", view, serial, ok, error | fields}          [...]
 
@@ -44,7 +47,7 @@ from .answers import Answers
 from .bundle import bundle, styles
 from .export import Study, chosen_queries, write_study
 from .feed import ThumbnailFeed
-from .guests import Guests
+from .guests import Guests, sent_file
 from .maps import Maps
 from .movement import Movement
 from .page import page_file
@@ -97,7 +100,8 @@ class Explorer(Selections):
         self._atlas = atlas = maps
         self.errors: list[str] = []
         self._guests = Guests(atlas, send=self.send)
-        self._answers = Answers([space.embeddings for space in atlas.spaces], self._guests)
+        spaces = [space.embeddings for space in atlas.spaces]
+        self._answers = Answers(spaces, self._guests, measured=lambda: self.send({"type": "measured"}))
         self._movement = Movement(
             atlas.maps,
             first=lambda: [atlas.index(name) for name in self.shown],
@@ -107,7 +111,7 @@ class Explorer(Selections):
             fail=self._show_error,
         )
         self._rows = {id: row for row, id in enumerate(atlas.embeddings.ids)}
-        self._own_columns = columns_of(atlas.embeddings.frame)
+        self._own_columns = columns_of(atlas.embeddings.frame.drop(columns="path", errors="ignore"))
         self._thumbs = thumbnails_of(atlas.embeddings)
         small, offsets = self._thumbs.all()
         for one in atlas.maps:
@@ -149,7 +153,7 @@ class Explorer(Selections):
         Raises
         ------
         InputError
-            It is none of these, or too large; or a network is not the one that made the vectors.
+            It is none of these, or a network is not the one that made the vectors.
         ImageReadError
             It cannot be read as an image.
         MissingEncoderError
@@ -172,18 +176,12 @@ class Explorer(Selections):
             if kind == "ready":
                 self._catch_up(view)
             elif kind == "query":
-                self._cause = (view, "query")
-                self.query = content.get("id")
+                self._act(content, "query", content.get("id"))
             elif kind == "select":
-                self._cause = (view, "selection")
-                rows = np.frombuffer(buffers[0], "<u4")  # added images have the rows after the last: they stay out
-                ids = self.ids
-                self.selection = [ids[row] for row in rows if row < len(ids)]
+                rows, ids = np.frombuffer(buffers[0], "<u4"), self.ids  # added images have the rows after the last
+                self._act(content, "selection", [ids[row] for row in rows if row < len(ids)])
             elif kind == "show":
-                self._cause = (view, "shown")
-                self.shown = [self._atlas.names[at] for at in content["maps"]]
-            elif kind == "name":
-                self.name_selection(content["name"])
+                self._act(content, "shown", [self._atlas.names[at] for at in content["maps"]])
             elif kind == "stop":
                 self._movement.stop(content.get("map"))
             elif kind == "request":
@@ -191,17 +189,14 @@ class Explorer(Selections):
                 self.send({"type": "reply", "view": view, "serial": content["serial"], "ok": True, **fields}, blobs)
         except Exception as error:  # the edge of the kernel: an observer of the user's may raise anything too
             text = self._note_error(error)
-            reply = {"type": "reply", "view": view, "serial": content.get("serial"), "ok": False, "error": text}
-            self.send(reply)
-        finally:
-            self._cause = (None, None)
+            self.send({"type": "reply", "view": view, "serial": content.get("serial"), "ok": False, "error": text})
 
     def _catch_up(self, view: str | None) -> None:
         """Tell a view that has just been opened how things stand."""
         self._guests.tell(view)
-        self._send_state(None, "query", "selection", "shown")
+        self._send_state("query", "selection", "shown", view=view)
         for at, done, xy in self._movement.under_way():
-            self._send_map(at, done, xy)
+            self._send_map(at, done, xy, view)
         if self._feed is not None and self._coming:
             self._feed.catch_up(view)
 
@@ -216,8 +211,10 @@ class Explorer(Selections):
             text, changed = self._atlas.change(question["a"], question["b"])
             return {"text": text}, [shares_of(changed)]
         if name == "place":
-            return {"id": self.add(bytes(buffers[0]), question.get("file"))}, []
-        return self._answers.answer(question, buffers)
+            return {"id": self.add(sent_file(buffers[0]), question.get("file"))}, []
+        if name == "name":
+            return {"column": self.name_selection(question["text"])}, []
+        return self._answers.answer(question)
 
     def stop(self) -> None:
         """End the unfolding and keep what is shown as the map, with its own kept shares; its provenance says so.
@@ -287,7 +284,10 @@ class Explorer(Selections):
         self._show(at)
         same = before == self._maps[at]["xy"]  # then no positions change: a message must put back what frames moved
         self._send_map(at, None, layout.xy if same else None)
-        self._guests.stand(at)
+        try:
+            self._guests.stand(at)
+        except Exception as error:  # the edge of the thread: the map stands whatever its guests do
+            self._show_error(error)
         self.set_trait("moving", any(one.moving for one in self._atlas.maps))
 
     def _show(self, at: int) -> None:
@@ -303,8 +303,11 @@ class Explorer(Selections):
         space, why_not = self._atlas.spaces[at], self._answers.why_not(at)
         return graph_fields(space.graph, space.embeddings) | {"can_explain": not why_not, "why_not": why_not}
 
-    def _send_map(self, at: int, done: float | None, xy: "NDArray[np.float32] | None" = None) -> None:
-        self.send({"type": "map", "map": at, "done": done}, [] if xy is None else [positions_of(xy)])
+    def _send_map(
+        self, at: int, done: float | None, xy: "NDArray[np.float32] | None" = None, view: str | None = None
+    ) -> None:
+        moved = {"type": "map", "map": at, "done": done, "view": view}
+        self.send(moved, [] if xy is None else [positions_of(xy)])
 
     def _show_error(self, error: Exception) -> None:
         self.send({"type": "problem", "error": self._note_error(error)})
@@ -326,8 +329,8 @@ class Explorer(Selections):
             The file; one that exists is replaced once the new one is complete.
         queries
             Ids whose evidence, matching patches and similarities the file shall hold, computed now by the method that
-            counts, about 100 kB each; of added images, too. By default the query and the selection, 20 at most. Maps,
-            hover and neighbors are there for every image.
+            counts, about 100 kB each; of added images, too. By default the query and the selection, 20 at most. Where
+            there is no encoder, or no images, the page says so. Maps, hover and neighbors are there for every image.
 
         Returns
         -------
@@ -338,8 +341,6 @@ class Explorer(Selections):
         ------
         InputError
             An id is unknown, or the folder does not exist.
-        MissingEncoderError
-            Evidence is asked for and there is no encoder.
         """
         target = page_file(path)
         shown = [*filter(None, [self.query]), *self.selection]
@@ -393,7 +394,7 @@ def explore(
     Raises
     ------
     InputError
-        There are no vectors, `k` is below 1, a layout is of other images, or the embeddings are not of the same images
-        in the same order; the message says what differs.
+        There are no vectors, `k` is below 1, a layout is of other images or other vectors of them, or the embeddings
+        are not of the same images in the same order; the message says what differs.
     """
     return Explorer(Maps(embeddings, layout, k))

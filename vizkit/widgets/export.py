@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..embeddings import require_encoder
 from ..errors import ImageReadError, InputError, MethodNotApplicableError
 from .page import page, write_page
 from .thumbnails import webp
@@ -99,7 +98,7 @@ def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "M
     Parameters
     ----------
     queries
-        Ids, or None: the first 20 of those that are shown, where there can be evidence.
+        Ids, or None: the first 20 of those that are shown.
     shown
         The query and the selection.
     maps, guests
@@ -109,25 +108,23 @@ def chosen_queries(queries: Sequence[str] | None, shown: Iterable[str], maps: "M
     ------
     InputError
         It is one string, or an id is unknown.
-    MissingEncoderError
-        Evidence is asked for and there is no encoder.
     """
     if queries is None:
-        explained = any(space.embeddings.encoder and space.embeddings.images for space in maps.spaces)
-        return list(dict.fromkeys(shown))[:_BY_DEFAULT] if explained else []
+        return list(dict.fromkeys(shown))[:_BY_DEFAULT]
     if isinstance(queries, str):
         raise InputError(f"queries must be a list of ids, not one string: [{queries!r}].")
     wanted = list(dict.fromkeys(queries))
     for id in wanted:
         if id not in guests:
             maps.embeddings.row(id)
-    if wanted:
-        require_encoder(maps.embeddings, "Evidence")
     return wanted
 
 
 def write_study(target: Path, study: Study, queries: list[str]) -> Path:
     """Write an explorer into one HTML file, with evidence, matches and similarities for some queries; return its path.
+
+    Where a space cannot be explained the page says why. How neighbors change is told from the maps that are shown to
+    every other one, not for all pairs.
 
     Parameters
     ----------
@@ -141,14 +138,15 @@ def write_study(target: Path, study: Study, queries: list[str]) -> Path:
     from tqdm.auto import tqdm
 
     packed, answers, used = Packed(), [], set()
-    spaces = [at for at in range(len(study.maps.spaces)) if not study.answers.why_not(at)]
     gathered = _Gathered(study, packed, queries)
-    jobs = [(graph, id) for graph in spaces for id in queries]
+    jobs = [(graph, id) for graph in range(len(study.maps.spaces)) for id in queries]
     for graph, id in tqdm(jobs, desc="evidence", unit="query", delay=2, leave=False):
         for asked, (fields, buffers) in gathered.answers_for(graph, id):
             answers.append([asked, fields, buffers])
             used.add(fields.get("method"))
     for a, b in combinations(range(len(study.maps.maps)), 2):
+        if not {a, b} & set(study.shown):
+            continue
         said, changed = study.maps.change(a, b)
         answers.append([["change", a, b], {"text": said}, [packed.scaled(changed)]])
     info = study.traits["_info"]
@@ -176,7 +174,8 @@ class _Gathered:
         self._study, self._packed, self._queries = study, packed, set(queries)
         self._pictures: dict[tuple[int, str], dict[str, Any]] = {}  # by graph and id
         self._each: dict[int, int] = {}  # of how many neighbors a query has matches, by graph
-        self._count = len(queries) * len(study.maps.spaces)
+        self._explained = [at for at in range(len(study.maps.spaces)) if not study.answers.why_not(at)]
+        self._count = len(queries) * len(self._explained)
 
     def answers_for(self, graph: int, query: str) -> Iterator[tuple[list[Any], Reply]]:
         """Yield what is asked, a list of a request's name and payload, and the answer."""
@@ -189,7 +188,7 @@ class _Gathered:
         others = [ids[at] for at in near]
         similarities = space.similarities(row if inside else study.guests.vector(query, graph))
         yield ["similarities", graph, query], ({}, [self._packed.scaled(similarities)])
-        if not others:
+        if not others or graph not in self._explained:
             return
         try:
             yield ["evidence", graph, query], self._evidence(graph, query, others)

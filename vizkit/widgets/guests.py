@@ -1,6 +1,8 @@
 """Images that were added to an explorer: where each lies on every map, who is near, and how unusual it is."""
 
+import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from ..pixels import as_image
 from ..placing import place
 from ..queries import resolved
 from .thumbnails import webp
+from .wire import json_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
     from .maps import Maps, Space
 
 _PICTURE = 320  # pixels of the longer side of the picture that views get
-_LARGEST = 25_000_000  # bytes of a file that a view may send
+_LARGEST = 8_000_000  # bytes of a file that a view may send: Jupyter ends a connection that brings 10 MiB at once
+_MOST_PIXELS = 50_000_000  # of such a file: a small one may hold a picture that takes all memory
 _UNUSUAL = 95  # percentile from which an image is called unusual: of images like the others 5% are beyond it
+_ALMOST_ALL = 99.9  # percentile beyond which one digit would round to all
 _SAME = 1e-7  # 1 - cosine up to which two images are one to the network
 
 Send = Callable[[dict[str, Any], list[bytes]], None]
@@ -101,11 +106,6 @@ class Guests:
     def __iter__(self) -> Iterator[Guest]:
         return iter(list(self._guests.values()))
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids."""
-        return list(self._guests)
-
     def neighbors(self, id: str, graph: int) -> "NDArray[np.int64]":
         """Return the rows of a guest's nearest images, best first."""
         return self._guests[id].near[graph].rows
@@ -122,14 +122,14 @@ class Guests:
         Parameters
         ----------
         image
-            A PIL image, a path, the bytes of an image file (25 MB at most), or an array (h, w, 3) or (h, w).
+            A PIL image, a path, the bytes of an image file, or an array (h, w, 3) or (h, w).
         name
             What it shall be called; by default the name of its file, or "image". One that is taken is numbered.
 
         Raises
         ------
         InputError
-            It is none of these, or too large; the name is no text; or a network is not the one that made the vectors.
+            It is none of these; the name is no text; or a network is not the one that made the vectors.
         ImageReadError
             It cannot be read as an image.
         MissingEncoderError
@@ -183,11 +183,6 @@ class Guests:
             pixels = as_image(image)
             return pixels, pixels
         content = bytes(image)
-        if len(content) > _LARGEST:
-            raise InputError(
-                f"The file has {len(content) / 1e6:.0f} MB; {_LARGEST / 1e6:.0f} MB are the most. Make the image "
-                "smaller, or add it in the notebook by its path: explorer.add(path)."
-            )
         try:
             return content, as_image(content)
         except ImageReadError as error:
@@ -195,7 +190,7 @@ class Guests:
 
     def _free(self, name: str) -> str:
         """Return a name that no image has: the second "cat.jpg" is "cat.jpg (2)"."""
-        name = name.strip() or "image"
+        name = json_text(name.strip()) or "image"
         taken, found, number = self._spaces[0].embeddings.frame.index, name, 1
         while found in taken or found in self._guests:
             number += 1
@@ -216,7 +211,8 @@ class Guests:
         for which, value in zip(self._maps, guest.unusualness, strict=True):
             if value is not None:
                 found.setdefault((which.graph, value), (which.name, value))
-        words = [_words(value) for _, value in found.values()]
+        n = len(self._spaces[0].embeddings)
+        words = [_words(value, n) for _, value in found.values()]
         if len(words) > 1:
             words = [
                 f"By {name}: {text[0].lower()}{text[1:]}" for (name, _), text in zip(found.values(), words, strict=True)
@@ -237,11 +233,46 @@ def _near(space: "Space", pixels: Image.Image) -> Near:
     return Near(query.vector, rows.astype(np.int64), table["similarity"].to_numpy(np.float64))
 
 
-def _words(percentile: float) -> str:
-    """Say how unusual an image is."""
+def sent_file(content: Any) -> bytes:
+    """Return the bytes of a file that a view has sent; InputError where it is too large, in bytes or in pixels."""
+    content = bytes(content)
+    more = "Make it smaller, or add it in the notebook by its path: explorer.add(path) takes larger ones."
+    if len(content) > _LARGEST:
+        raise InputError(
+            f"The file has {len(content) / 1e6:.1f} MB; {_LARGEST / 1e6:.1f} MB are the most that a view can send. "
+            f"{more}"
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as file:  # reads its head alone
+            width, height = file.size
+    except Image.DecompressionBombError as error:
+        raise InputError(f"The image has far too many pixels for a view to send. {more}") from error
+    except Exception:  # damaged bytes raise nearly anything: who decodes them says what is wrong
+        return content
+    if width * height > _MOST_PIXELS:
+        raise InputError(
+            f"The image has {width:,} x {height:,} pixels, {width * height / 1e6:.1f} million; "
+            f"{_MOST_PIXELS / 1e6:.0f} million are the most in a file that a view sends. {more}"
+        )
+    return content
+
+
+def _words(percentile: float, n: int) -> str:
+    """Say how unusual an image is among n."""
     if percentile > _UNUSUAL:
-        return f"Unusual: its nearest image is farther away than those of {percentile:.0f}% of the images here."
-    return f"Its nearest image is farther away than those of {percentile:.0f}% of the images here; about 50% is usual."
+        usual = f"Unusual, as {100 - _UNUSUAL}% of images like these are: its"
+        return f"{usual} nearest image is farther away than those of {_share(percentile)} of the {n:,} images here."
+    of = f"{_share(percentile)} of the {n:,} images here"
+    return f"Its nearest image is farther away than those of {of}; about 50% is usual."
+
+
+def _share(percentile: float) -> str:
+    """Return a percentile in words: only what is all, or none, is called so."""
+    if percentile in (0, 100):
+        return "all" if percentile else "none"
+    if percentile > _ALMOST_ALL:
+        return f"more than {_ALMOST_ALL}%"
+    return f"{percentile:.1f}%" if percentile >= 100 - _ALMOST_ALL else f"less than {100 - _ALMOST_ALL:.1f}%"
 
 
 def _name_of(image: Any) -> str:
@@ -255,7 +286,6 @@ def _message(guest: Guest) -> dict[str, Any]:
         "type": "guest",
         "id": guest.id,
         "note": guest.note,
-        "unusualness": guest.unusualness,
         "maps": [list(xy) for xy in guest.xy],
         "graphs": [{"rows": near.rows.tolist(), "similarities": near.similarities.tolist()} for near in guest.near],
     }

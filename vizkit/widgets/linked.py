@@ -1,6 +1,7 @@
 """What the user asks for, selects and looks at, kept in step between Python and the views."""
 
 from collections.abc import Iterable, Mapping
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -32,10 +33,15 @@ class Linked(anywidget.AnyWidget):
     _rows: dict[str, int]  # by id
     _cause: tuple[str | None, str | None] = (None, None)  # the view and the trait it is changing
 
+    def __init__(self, **traits: Any) -> None:
+        # JupyterLab may answer views in another thread while a cell runs: what stands, and telling it, belong together.
+        self._telling = RLock()
+        super().__init__(**traits)
+
     @property
     def embeddings(self) -> Embeddings:
         """What the map shows; of two maps, the first."""
-        return self._atlas.spaces[self._graph].embeddings
+        return self._atlas.spaces[self._graph_shown].embeddings
 
     @property
     def layouts(self) -> dict[str, Layout]:
@@ -48,7 +54,7 @@ class Linked(anywidget.AnyWidget):
         return self._atlas.maps[self._atlas.index(self.shown[0])].layout
 
     @property
-    def _graph(self) -> int:
+    def _graph_shown(self) -> int:
         """The graph of the map that is shown, of two the first's."""
         return self._atlas.maps[self._atlas.index(self.shown[0])].graph
 
@@ -85,7 +91,23 @@ class Linked(anywidget.AnyWidget):
         # The view that caused the change has it already. What an observer changes on top of that is news to it too.
         view, name = self._cause
         self._cause = (None, None) if name == change["name"] else self._cause
-        self._send_state(view if name == change["name"] else None, change["name"])
+        self._send_state(change["name"], origin=view if name == change["name"] else None)
+
+    def _act(self, content: Mapping[str, Any], name: str, wanted: Any) -> None:
+        """Take what a view did to a trait, and tell it when: from then on it listens to others again.
+
+        Until then it ignores what others did to the trait: that came before its own act, which was still on its way.
+        What stands in the end is told only where it is not what the view shows already.
+        """
+        view, act = content.get("view"), content.get("act")
+        self._cause = (view, name)
+        try:
+            setattr(self, name, wanted)
+        finally:
+            self._cause = (None, None)
+            if act is not None:
+                with self._telling:
+                    self._send_state(*([] if getattr(self, name) == wanted else [name]), view=view, act=act)
 
     def _in_order(self, ids: Iterable[str]) -> list[str]:
         """Return ids in the order of the images, each once; InputError where one is unknown."""
@@ -98,16 +120,17 @@ class Linked(anywidget.AnyWidget):
         if query is None:
             return []
         if query in self._guests:
-            return self._guests.neighbors(query, self._graph)
-        return self._atlas.spaces[self._graph].graph.indices[self._rows[query]]
+            return self._guests.neighbors(query, self._graph_shown)
+        return self._atlas.spaces[self._graph_shown].graph.indices[self._rows[query]]
 
-    def _send_state(self, origin: str | None, *names: str) -> None:
-        state: dict[str, Any] = {"type": "state", "origin": origin}
+    def _send_state(self, *names: str, **to: Any) -> None:
+        state: dict[str, Any] = {"type": "state", **to}
         buffers = []
-        if "query" in names:
-            state["query"] = self.query
-        if "shown" in names:
-            state["shown"] = [self._atlas.index(name) for name in self.shown]
-        if "selection" in names:
-            buffers = [np.array([self._rows[id] for id in self.selection], "<u4").tobytes()]
-        self.send(state, buffers)
+        with self._telling:
+            if "query" in names:
+                state["query"] = self.query
+            if "shown" in names:
+                state["shown"] = [self._atlas.index(name) for name in self.shown]
+            if "selection" in names:
+                buffers = [np.array([self._rows[id] for id in self.selection], "<u4").tobytes()]
+            self.send(state, buffers)

@@ -76,9 +76,10 @@ class Map:
         return iter(()) if frames is None else frames
 
     def fields(self) -> dict[str, Any]:
-        """Return the map as it travels; shares are NaN while it moves: what was measured is not what is seen."""
+        """Return the map as it travels; shares are NaN of one image, and while it moves: not measured."""
         layout, encoder = self.layout, self.layout.embeddings.encoder
-        kept = np.full(len(layout), np.nan, np.float32) if self.moving else layout.kept
+        unmeasured = self.moving or layout.k == 0
+        kept = np.full(len(layout), np.nan, np.float32) if unmeasured else layout.kept
         return {
             "name": json_text(self.name),
             "xy": positions_of(layout.xy),
@@ -228,7 +229,18 @@ def _named_layouts(layout: Any, given: dict[str, Embeddings], *, single: bool) -
         of = next(iter(given.values())) if single else given[name]
         if not one.frame.index.equals(of.frame.index):
             raise InputError("The layout is of other images than the embeddings: project these, or leave layout out.")
+        if not _same_vectors(one.embeddings, of):
+            raise InputError(
+                f"The layout {name!r} is of other vectors of these images than the embeddings (another encoder or "
+                "layer, or saved as float16). Give the embeddings that were mapped (layout.embeddings), or leave "
+                "layout out."
+            )
     return dict(layout)
+
+
+def _same_vectors(one: Embeddings, other: Embeddings) -> bool:
+    mine, theirs = one.vectors, other.vectors
+    return one is other or (mine.shape == theirs.shape and np.array_equal(mine, theirs))
 
 
 def _check_name(name: Any) -> None:

@@ -35,7 +35,7 @@ class Selections(Linked):
         """The rows of `frame` that are selected, in the order of the images."""
         return self.frame.loc[self.selection]
 
-    def name_selection(self, name: str, ids: Sequence[str] | None = None) -> None:
+    def name_selection(self, name: str, ids: Sequence[str] | None = None) -> str | None:
         """Give a selection a name: it becomes a column of the map, "yes" or "no", and of `frame`.
 
         Parameters
@@ -44,6 +44,11 @@ class Selections(Linked):
             A name that was given before is given anew.
         ids
             What it names; by default what is selected. An empty list takes the name away.
+
+        Returns
+        -------
+        str or None
+            The column: the name, with a "_" where the table has one of that name. None where it was taken away.
 
         Raises
         ------
@@ -58,11 +63,13 @@ class Selections(Linked):
         if ids is None and not self.selection:
             raise InputError(f"Nothing is selected that could be named {name!r}: draw a box or a lasso on the map.")
         held = self._in_order(self.selection if ids is None else ids)
-        others = {known: members for known, members in self.named.items() if known != name or held}
-        named = others | ({name: held} if held else {})
-        table = self._atlas.embeddings.frame
-        self._columns = [*self._own_columns, *columns_of(named_columns(table, named, words=("no", "yes")))]
-        self.set_trait("named", named)
+        with self._telling:
+            others = {known: members for known, members in self.named.items() if known != name or held}
+            named = others | ({name: held} if held else {})
+            columns = named_columns(self._atlas.embeddings.frame, named, words=("no", "yes"))
+            self._columns = [*self._own_columns, *columns_of(columns)]
+            self.set_trait("named", named)
+        return str(columns.columns[list(named).index(name)]) if held else None
 
 
 def named_columns(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from PIL.Image import Resampling
 
 from ..errors import ImageReadError
 from ..synthetic import Scenes
@@ -162,8 +163,10 @@ def _offsets(files: list[bytes]) -> bytes:
 
 def webp(image: "Image.Image", side: int, *, quality: int = 85) -> bytes:
     """Return an image as a WebP file whose longer side has at most `side` pixels."""
-    small = image.copy()
-    small.thumbnail((side, side), reducing_gap=3.0)
+    longer = max(image.size)
+    if longer > side:  # not `thumbnail`, which would need a copy of the whole first
+        size = [max(1, round(length * side / longer)) for length in image.size]
+        image = image.resize((size[0], size[1]), Resampling.BICUBIC, reducing_gap=3.0)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=quality, method=2)
+    image.save(buffer, "WEBP", quality=quality, method=2)
     return buffer.getvalue()

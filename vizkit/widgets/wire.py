@@ -1,5 +1,6 @@
 """What travels to the browser about maps: positions, neighbors, columns, and a word on a map that still moves."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,14 +73,14 @@ def columns_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     Parameters
     ----------
     frame
-        n rows. Paths are left out. Of more than 200 kinds a column is no category but texts, to search in and to read;
-        of these 4 MB travel at most, and those beyond are left out.
+        n rows. Of more than 200 kinds a column is no category but texts, to search in and to read; of these 4 MB travel
+        at most, and those beyond are left out, with a warning.
     """
     columns: list[dict[str, Any]] = []
-    room = _MOST_TEXT
+    room, left_out = _MOST_TEXT, []
     for name in frame.columns:
         values = frame[name]
-        if name == "path" or values.isna().all():
+        if values.isna().all():
             continue
         # The figures' rule, so that a label has one color in both.
         if not is_category(values, name) and pd.api.types.is_numeric_dtype(values):
@@ -105,6 +106,14 @@ def columns_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
         if size <= room:
             room -= size
             columns.append({"name": str(name), "kind": "text", "values": words})
+        else:
+            left_out.append(str(name))
+    if left_out:
+        warnings.warn(
+            f"Too long for the explorer, which takes {_MOST_TEXT / 1e6:.0f} MB of texts: "
+            f"{', '.join(map(repr, left_out))}. It shows and searches the other columns; explorer.frame has all.",
+            stacklevel=4,  # whoever opens the explorer
+        )
     return columns
 
 

@@ -1,6 +1,6 @@
 // The card at the hovered point: picture, id and columns, from what the browser already holds.
 
-import { clipText, containRect, make, sizeCanvas } from "./elements.js";
+import { clipMiddle, clipText, containRect, make, sizeCanvas } from "./elements.js";
 
 const CARD_IMAGE = 160; // CSS pixels
 const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
@@ -13,8 +13,8 @@ const DWELL = 140; // milliseconds over one point before a sharper picture is as
 export function createCard(pictures, surface) {
   const picture = make("canvas", { class: "vk-card-image", "data-vizkit": "card-image", role: "img" });
   const name = make("div", { class: "vk-card-id", "data-vizkit": "card-id", dir: "auto" });
-  const facts = make("dl", { class: "vk-facts" });
-  const card = make("div", { class: "vk-card", "data-vizkit": "card", hidden: true }, picture, make("div", { class: "vk-card-text" }, name, facts));
+  const facts = make("dl", { class: "vk-facts" }), others = make("div", { class: "vk-quiet", hidden: true });
+  const card = make("div", { class: "vk-card", "data-vizkit": "card", hidden: true }, picture, make("div", { class: "vk-card-text" }, name, facts, others));
   surface.append(card);
   let shown = -1, timer = 0;
 
@@ -57,7 +57,7 @@ export function createCard(pictures, surface) {
   }
 
   return {
-    /** @param {{row: number, id: string, facts: [string, string][]}} item @param {HTMLElement} on the map @param {[number, number]} at pixel of the point on it */
+    /** @param {{row: number, id: string, facts: [string, string][], alike: number}} item `alike`: others in the same place @param {HTMLElement} on the map @param {[number, number]} at pixel of the point on it */
     show(item, on, at) {
       if (surface !== on) {
         surface = on;
@@ -68,9 +68,12 @@ export function createCard(pictures, surface) {
         shown = item.row;
         loadPicture(item.row, item.id);
       }
-      name.textContent = clipText(item.id);
-      facts.replaceChildren(...item.facts.flatMap(([key, value]) => [
-        make("dt", { text: clipText(key, 40), dir: "auto" }), make("dd", { text: clipText(value), dir: "auto" })]));
+      name.textContent = clipMiddle(item.id);
+      // A pair takes two lines where it does not fit on one.
+      facts.replaceChildren(...item.facts.map(([key, value]) => make("div", { class: "vk-fact" },
+        make("dt", { text: clipText(key, 40), dir: "auto" }), make("dd", { text: clipText(value), dir: "auto" }))));
+      others.textContent = `and ${item.alike.toLocaleString("en-US")} more here`;
+      others.hidden = !item.alike;
       card.hidden = false;
       this.place(at);
     },

@@ -14,7 +14,7 @@ export function createChoose(told) {
   const own = `vk-choose-${menus += 1}`;
   let columns = [], chosen = null; // names; null until the user chooses
 
-  const button = make("button", { type: "button", class: "vk-button", "data-vizkit": "columns", "aria-expanded": "false", "aria-controls": own, text: "Columns", title: "What is told of an image", on: { click: () => open(menu.hidden) } });
+  const button = make("button", { type: "button", class: "vk-button", "data-vizkit": "columns", "aria-expanded": "false", "aria-controls": own, text: "Columns", title: "What the card on the map tells of an image", on: { click: () => open(menu.hidden) } });
   const menu = make("div", { class: "vk-menu", id: own, role: "group", "aria-label": "Columns told of an image", hidden: true });
   const element = make("div", { class: "vk-choose", on: { keydown: onKey, focusout: (event) => { if (event.relatedTarget && !element.contains(event.relatedTarget)) open(false); } } }, button, menu);
 

@@ -1,6 +1,7 @@
 // What the points are colored by: a column, or something computed from the neighbors, and the colors that follow from it.
 
-import { columnScale } from "./colors.js";
+import { columnScale, formatNumber } from "./colors.js";
+import { SILENT, tellSilence } from "./inquiry.js";
 import { RecentMap } from "./pictures.js";
 import { timesNeighbor } from "./relations.js";
 
@@ -8,7 +9,10 @@ const ANSWERS_KEPT = 6;
 const COMPUTED = { kept: "neighbors kept", times: "times a neighbor", similarity: "similarity to the query", changed: "neighbors changed" };
 const NO_COLUMN = "";
 
-const keyOf = (name, payload) => JSON.stringify([name, payload]);
+/** @param {import("./colors.js").Column[]} columns @returns {string} a computed color, or fact, steps aside where a column has its name */
+export function computedName(name, columns) {
+  return columns.some((column) => column.name === name) ? computedName(`${name} (computed)`, columns) : name;
+}
 
 /**
  * Numbers for every image that only the host can compute, asked for once.
@@ -16,16 +20,29 @@ const keyOf = (name, payload) => JSON.stringify([name, payload]);
  */
 export function createAnswers(request, changed) {
   const kept = new RecentMap(ANSWERS_KEPT);
+  const layouts = new WeakMap();
+  let epoch = 0, seen = 0;
+
+  const keyOf = (name, payload, about = []) => JSON.stringify([epoch, name, payload, about]);
+
+  /** @param {Float32Array} xy @returns {number} the same for the same layout only */
+  function layoutOf(xy) {
+    if (!layouts.has(xy)) layouts.set(xy, seen += 1);
+    return layouts.get(xy);
+  }
 
   /** @returns {{values: Float32Array | null, text: string, error: string, waiting: boolean}} what is known now */
-  function ask(name, payload) {
-    const key = keyOf(name, payload), known = kept.get(key);
+  function ask(name, payload, about) {
+    const key = keyOf(name, payload, about), known = kept.get(key);
     if (known) return known;
     const answer = kept.set(key, { values: null, text: "", error: "", waiting: true });
-    request(name, payload).then(
-      (reply) => Object.assign(answer, { values: reply.values, text: reply.text ?? "", waiting: false }),
-      (error) => Object.assign(answer, { error: error?.message || String(error), waiting: false }),
-    ).then(changed);
+    // After a silence it may have been asked for again: an answer is welcome, however late, and a failure is of its own question.
+    const fill = (one, fields) => { if (one) { Object.assign(one, fields, { waiting: false }); changed(); } };
+    const failed = (error) => fill(answer.values ? null : answer, { error });
+    tellSilence(request(name, payload), () => failed(SILENT)).then(
+      (reply) => fill(kept.get(key), { values: reply.values, text: reply.text ?? "", error: "" }),
+      (error) => failed(error?.message || String(error)),
+    );
     return answer;
   }
 
@@ -33,14 +50,18 @@ export function createAnswers(request, changed) {
     similarities: (graph, query) => ask("similarities", { graph, query }),
     /** @returns {boolean} whether all similarities to an image are there, or asked for */
     known: (graph, query) => kept.entries.has(keyOf("similarities", { graph, query })),
-    change: (a, b) => ask("change", { a, b }),
+    /** @param {Float32Array[]} layouts of the two maps now: where one is replaced, its neighbors on the map are others */
+    change: (a, b, now) => ask("change", { a, b }, now.map(layoutOf)),
     /** Ask anew for what could not be answered, or for all of it where the data are others. */
-    forget(all) { for (const [key, answer] of kept.entries) if (all || answer.error) kept.entries.delete(key); },
+    forget(all) {
+      if (all) epoch += 1;
+      for (const [key, answer] of kept.entries) if (all || answer.error) kept.entries.delete(key);
+    },
   };
 }
 
 /** @returns {[number, number]} the least and the greatest of all numbers; [0, 1] where there is none */
-export function spanOf(arrays) {
+function spanOf(arrays) {
   let min = Infinity, max = -Infinity;
   for (const values of arrays) {
     for (const value of values) {
@@ -56,17 +77,17 @@ export function createColoring(answers) {
   let data, relations, shown = [0], query = -1, dark = false, name = NO_COLUMN, byUser = false, looks = [], note = "";
   const times = new WeakMap();
 
-  /** A computed color steps aside where a column has its name. @returns {[string, string][]} kind and name */
-  function computed() {
-    const taken = new Set(data.columns.map((column) => column.name));
-    return Object.entries(COMPUTED).filter(([kind]) => kind !== "changed" || shown.length > 1).map(([kind, title]) => [kind, taken.has(title) ? `${title} (computed)` : title]);
-  }
+  /** @returns {[string, string][]} kind and name */
+  const computed = () => Object.entries(COMPUTED).filter(([kind]) => kind !== "changed" || shown.length > 1).map(([kind, title]) => [kind, computedName(title, data.columns)]);
   const kindNow = () => (data ? computed().find(([, own]) => own === name)?.[0] : undefined);
   const colorable = () => data.columns.filter((column) => column.kind !== "text");
 
   function timesOf({ graph }) {
     const { indices } = data.graphs[graph];
+    let total = 0;
     if (!times.has(indices)) times.set(indices, timesNeighbor(indices, data.ids.length));
+    for (const value of times.get(indices)) total += value;
+    note = data.ids.length ? `${formatNumber(total / data.ids.length)} on average` : "";
     return times.get(indices);
   }
 
@@ -85,7 +106,7 @@ export function createColoring(answers) {
   }
 
   function changes() {
-    const { values, text, error, waiting } = answers.change(...shown);
+    const { values, text, error, waiting } = answers.change(...shown, shown.map((index) => data.maps[index].xy));
     note = waiting ? "Comparing the two maps…" : error || text;
     return values ?? new Float32Array(data.ids.length).fill(NaN);
   }
@@ -150,7 +171,7 @@ export function createColoring(answers) {
 
   return {
     setData(next, nextRelations, maps) { data = next; relations = nextRelations; shown = maps; settle(); refresh(); },
-    setQuery(row) { query = row; if (kindNow() === "similarity") refresh(); },
+    setQuery(row) { query = row; answers.forget(false); if (kindNow() === "similarity") refresh(); },
     setDark(on) { dark = on; refresh(); },
     refresh,
     choose(next) { name = next; byUser = true; answers.forget(false); refresh(); },

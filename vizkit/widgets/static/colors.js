@@ -14,7 +14,7 @@ export const CATEGORY_COLORS = [
 ];
 
 /** @returns {[number, number, number]} sRGB 0..255 */
-export function hexToRgb(hex) {
+function hexToRgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
@@ -84,7 +84,7 @@ function cachedRamp(anchors) {
 
 export const sequentialTable = (dark) => cachedRamp(dark ? SEQUENTIAL.dark : SEQUENTIAL.light);
 export const divergingTable = (dark) => cachedRamp(dark ? DIVERGING.dark : DIVERGING.light);
-export const evidenceTable = (signed) => cachedRamp(signed ? EVIDENCE_SIGNED : EVIDENCE);
+const evidenceTable = (signed) => cachedRamp(signed ? EVIDENCE_SIGNED : EVIDENCE);
 
 /** @returns {[number, number, number]} the color of a category's rank by size; gray beyond the palette */
 export function categoryColor(rank, dark) {
@@ -140,8 +140,10 @@ function categoryScale(column, dark, gray) {
   const rest = ranked.slice(CATEGORY_COLORS.length);
   const shown = ranked.slice(0, CATEGORY_COLORS.length).sort((a, b) => a.code - b.code);
   const colors = new Array(counts.length).fill(gray);
+  const isNamed = column.categories.length === 2 && column.categories[0] === "no" && column.categories[1] === "yes";
   const entries = shown.map(({ code, count }, rank) => {
-    colors[code] = categoryColor(rank, dark);
+    // Who is one of them stands out from who is not.
+    colors[code] = isNamed ? (code ? hexToRgb(dark ? "#ff7ab0" : "#c2185b") : gray) : categoryColor(rank, dark);
     return { code, name: column.categories[code], count, color: colors[code] };
   });
   if (rest.length) entries.push({ code: -2, name: `${rest.length} others`, count: rest.reduce((sum, c) => sum + c.count, 0), color: gray });

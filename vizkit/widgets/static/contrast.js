@@ -4,14 +4,13 @@ import { clipText, make } from "./elements.js";
 import { formatNumber } from "./colors.js";
 import { createBadge } from "./badge.js";
 import { cellAt, decodeSeen, drawPicture } from "./evidence.js";
-import { createInquiry } from "./inquiry.js";
+import { SILENT, createInquiry } from "./inquiry.js";
 import { createMessage, createScale } from "./method.js";
 import { similarityWords } from "./tiles.js";
 
 /** @typedef {{row: number, id: string, similarity: number | null, percentile?: number | null, thumbnail: Promise<ImageBitmap | null>}} Choice an image that was picked */
 
 const CONTRAST_OPACITY = 0.75;
-const SILENT_CONTRAST = "The kernel is not answering: it may be busy, restarted or gone.";
 const ROLES = ["Query", "This one", "That one"];
 
 /** @param {{request: (name: string, payload: any) => Promise<any>, close: () => void, changed: () => void}} told `changed`: another pick is awaited, or none */
@@ -30,7 +29,7 @@ export function createContrast(told) {
   function makePicture(role, index) {
     const canvas = make("canvas", {
       class: "vk-contrast-image", role: "img",
-      on: { pointermove: (event) => readAt(event, index), pointerleave: () => readAt(null, index) },
+      on: { pointermove: (event) => readAt(event, index), pointerenter: paint, pointerleave: () => { readAt(null, index); paint(); } },
     });
     const name = make("div", { class: "vk-pair-name", dir: "auto" }), number = make("div", { class: "vk-quiet" });
     return { canvas, name, number, element: make("figure", {}, canvas, make("figcaption", {}, make("span", { class: "vk-over", text: role }), name, number)) };
@@ -71,8 +70,8 @@ export function createContrast(told) {
   }
 
   /** The cosine to the query, which is not known of every image before the kernel tells. */
-  function numberOf(choice, told) {
-    const similarity = choice.similarity ?? told, percentile = choice.percentile ?? asking.percentileOf?.(similarity);
+  function numberOf(choice, answered) {
+    const similarity = choice.similarity ?? answered, percentile = choice.percentile ?? asking.percentileOf?.(similarity);
     return Number.isFinite(similarity) ? similarityWords({ similarity, percentile }) : "";
   }
 
@@ -96,8 +95,8 @@ export function createContrast(told) {
   function hear(answer) {
     element.dataset.contrast = answer.status;
     if (answer.status === "loading") message.say("Computing the contrast…", "loading");
-    if (answer.status === "slow") message.say(SILENT_CONTRAST, "error");
-    if (answer.status === "error") message.say(`No contrast: ${answer.message}`, "error");
+    if (answer.status === "slow") message.say(SILENT, "error");
+    if (answer.status === "error") message.say(`No contrast: ${answer.message}`, answer.quiet ? "quiet" : "error");
     if (answer.status === "ready") take(answer.reply);
   }
 

@@ -3,7 +3,7 @@
 
 import { clipText, make } from "./elements.js";
 import { columnText } from "./colors.js";
-import { createAnswers, createColoring } from "./coloring.js";
+import { computedName, createAnswers, createColoring } from "./coloring.js";
 import { createCard } from "./card.js";
 import { createChoose } from "./choose.js";
 import { createDrop } from "./drop.js";
@@ -11,6 +11,7 @@ import { createHistory } from "./history.js";
 import { createLegend } from "./legend.js";
 import { createPanel } from "./panel.js";
 import { createPictures } from "./pictures.js";
+import { createPlacing } from "./placing.js";
 import { createProblem } from "./problem.js";
 import { createProgress } from "./progress.js";
 import { createRelations } from "./relations.js";
@@ -28,18 +29,19 @@ import { createToolbar } from "./toolbar.js";
  *   `kept`: share of the true neighbors that are near on this map too; `coming`: thumbnails are still being made
  * @typedef {{done: number, rows: Uint32Array, offsets: Uint32Array, files: Uint8Array}} Part thumbnails: that of rows[i] lies from
  *   offsets[i] to offsets[i + 1], empty where there is none; `done`: share of all that are made
- * @typedef {{id: string, note: string, unusualness: (number | null)[], maps: [number, number][], graphs: {rows: Int32Array,
+ * @typedef {{id: string, note: string, maps: [number, number][], graphs: {rows: Int32Array,
  *   similarities: Float32Array}[], picture: Uint8Array}} Guest an image beside the explorer's own; one of the same id takes its place
  * @typedef {{query?: string | null, selection?: ArrayLike<number>, shown?: number[]}} State what is left out stays as it is
  * @typedef {{map?: number, done: number | null, xy: Float32Array | null}} Moving `done`: share of UMAP's epochs, null: the map stands;
  *   `xy`: where the points are now, null: as before
  * @typedef {{type: "query", id: string | null} | {type: "select", rows: Uint32Array} | {type: "show", maps: number[]} |
- *   {type: "name", name: string} | {type: "stop", map?: number}} Event
+ *   {type: "stop", map?: number}} Event
  * @typedef {{data: Data, live?: boolean, send: (event: Event) => void, request: (name: string, payload: any, files?: ArrayBuffer[]) => Promise<any>,
  *   onState: (callback: (state: State) => void) => void, onMap?: (callback: (moving: Moving) => void) => void,
  *   onPictures?: (callback: (part: Part) => void) => void, onGuest?: (callback: (guest: Guest) => void) => void,
- *   onProblem?: (callback: (text: string) => void) => void}} Host
- *   `live`: false where nothing new can be computed; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end
+ *   onProblem?: (callback: (text: string) => void) => void, onMeasured?: (callback: () => void) => void}} Host
+ *   `live`: false where nothing new can be computed; `onProblem`: an event of the user's, or the unfolding, went wrong at the other end;
+ *   `onMeasured`: it is known now which method of evidence to trust
  */
 
 const QUERY_FACTS = 5; // columns told beside the query
@@ -48,19 +50,19 @@ const ASK_AFTER = 400; // milliseconds over a point before all similarities are 
 /** @param {HTMLElement} element @param {Host} host @returns {{destroy: () => void, setState: (state: State) => void, setData: (data: Data) => void, setMap: (moving: Moving) => void}} */
 export function createExplorer(element, host) {
   const live = host.live !== false, guests = [], history = createHistory();
-  let data = null, relations, pictures, panel, card, toolColumns = [], told = [];
-  let query = -1, hovered = -1, hoveredPlace = 0, selection = new Set(), pictureShare = 0, placing = 0, dwell = 0;
-  let mask = null, hide = false, hidden = new Set(), emphasized = null;
+  let data = null, relations, pictures, panel, card, toolColumns = [], chosen = [];
+  let query = -1, hovered = -1, hoveredPlace = 0, selection = new Set(), pictureShare = 0, dwell = 0;
+  let mask = null, hide = false, hidden = new Set(), emphasized = null, coloredBy = null, shownCount = -1;
 
   const root = make("div", { class: "vizkit-explorer" });
   const status = make("span", { class: "vk-status", "data-vizkit": "status", role: "status" }), spoken = make("span", { class: "vk-spoken", "data-vizkit": "spoken", role: "status" });
-  const { element: problem, say } = createProblem();
+  const problem = createProblem({ closed: () => stage.focus() }), { say } = problem;
   const request = (name, payload, files) => host.request(name, payload, files);
   const answers = createAnswers(request, () => { if (coloring.asks()) { coloring.refresh(); recolor(); } else renewCard(); }), coloring = createColoring(answers);
-  const clearSelection = make("button", { type: "button", class: "vk-button", text: "Clear selection", hidden: true, on: { click: () => select(new Uint32Array(0), false) } });
+  const clearSelection = make("button", { type: "button", class: "vk-button", text: "Clear selection", hidden: true, on: { click() { stage.focus(); select(new Uint32Array(0), false); } } });
   const legend = createLegend({
-    toggle(code) { if (!hidden.delete(code)) hidden.add(code); recolor(); },
-    emphasize(code) { emphasized = code; paint(); },
+    toggle(code) { if (!hidden.delete(code)) hidden.add(code); emphasized = null; recolor(); },
+    emphasize(code) { emphasized = hidden.has(code) ? null : code; paint(); },
   });
   const stage = createStage({
     hover: showCard, pick, select, clear, neighborsOf: (row, map) => relations.near(row, data.maps[map].graph).rows, notify: say,
@@ -69,17 +71,21 @@ export function createExplorer(element, host) {
     thumbnail: (row) => pictures.thumbnail(row), peek: (row) => pictures.peek(row),
   });
   const search = createSearch({ found(rows, alone) { mask = rows; hide = alone; paint(); }, pick: askBeside, select: (rows) => select(rows, false) });
-  const choose = createChoose({ chosen(names) { told = names; renewCard(); } });
-  const drop = live ? createDrop(stage.element, { file: addFile, problem: say }) : null;
-  const table = createTable({ pick: askBeside, near: (row) => stage.setMarks({ near: row }), name: live ? (name) => send({ type: "name", name }) : null });
+  const choose = createChoose({ chosen(names) { chosen = names; renewCard(); } });
+  const placing = createPlacing(request, { changed: tellStatus, say, settle: problem.settle });
+  const drop = live ? createDrop(stage.element, { file: placing.add, problem: (text) => say(text, "place") }) : null;
+  const table = createTable({ pick: askBeside, near: (row) => stage.setMarks({ near: row }), name: live ? (text) => request("name", { text }) : null });
   const progress = createProgress({ stop: () => send(data.maps.length > 1 ? { type: "stop", map: stage.unfolding()?.map } : { type: "stop" }), focusElsewhere: stage.focus });
   const left = make("div", { class: "vk-left" }, stage.element, legend.element, make("div", { class: "vk-foot" }, status, clearSelection, progress.element));
   const toolbar = createToolbar({
-    color(name) { hidden.clear(); coloring.choose(name); recolor(); }, mode: stage.setMode, reset: stage.reset,
-  }, { find: [search.element], more: [stage.beside, choose.element, drop?.button ?? ""] });
+    color(name) { coloring.choose(name); recolor(); }, mode: stage.setMode, reset: stage.reset,
+  }, { find: [search.element], more: [stage.pairing, choose.element, drop?.button ?? ""] });
   const body = make("div", { class: "vk-body" }, left);
-  root.append(problem, toolbar.element, body, table.element, spoken);
+  root.append(problem.element, toolbar.element, body, table.element, spoken);
   element.append(root);
+  // On the map, Escape first takes away what is said over it.
+  stage.element.addEventListener("keydown", (event) => { if (event.key === "Escape" && problem.close()) event.stopPropagation(); }, true);
+  root.addEventListener("focusin", ({ target }) => { if (!target.closest(".vk-surface") && target.matches(":focus-visible")) stage.leave(); }); // or the card would stay
   root.addEventListener("keydown", (event) => {
     if (event.key !== "Backspace" || event.target.matches("input, select, textarea")) return;
     go(event.shiftKey ? history.forward() : history.back());
@@ -89,8 +95,9 @@ export function createExplorer(element, host) {
   function send(event) {
     try {
       host.send(event);
+      problem.settle("send");
     } catch (error) {
-      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbors keep working; run the cell again to get the rest back.`);
+      say(`The kernel was not reached (${error?.message || error}). Map, hover and neighbors keep working; run the cell again to get the rest back.`, "send");
     }
   }
 
@@ -109,14 +116,12 @@ export function createExplorer(element, host) {
 
   /** @returns {[string, string][]} label, what colors the map, other columns, similarity to the query, neighbors kept */
   function factsOf(row, place, columns) {
-    const { column } = coloring.look(place), { kept } = data.maps[stage.shown()[place]], similarity = similarityTo(row, place);
+    const { column } = coloring.look(place), { kept } = data.maps[stage.shown()[place]], similarity = similarityTo(row, place), name = (title) => computedName(title, data.columns);
     const facts = new Map([data.columns.find((c) => c.name === "label"), column, ...columns].filter(Boolean).map((c) => [c.name, columnText(c, row)]));
-    if (similarity !== null) facts.set("similarity", similarity.toFixed(3).replace("-", "−"));
-    if (Number.isFinite(kept[row])) facts.set("neighbors kept", columnText({ kind: "number", values: kept }, row));
+    if (similarity !== null) facts.set(name("similarity"), similarity.toFixed(3).replace("-", "−"));
+    if (Number.isFinite(kept[row])) facts.set(name("neighbors kept"), columnText({ kind: "number", values: kept }, row));
     return [...facts];
   }
-
-  const columnsTold = () => data.columns.filter((column) => told.includes(column.name));
 
   function labelOf(row) {
     const column = data.columns.find((c) => c.name === "label") ?? coloring.look().column;
@@ -128,8 +133,8 @@ export function createExplorer(element, host) {
     hoveredPlace = place;
     clearTimeout(dwell);
     if (row < 0) { card.hide(); return; }
-    const id = relations.idOf(row), facts = factsOf(row, place, columnsTold());
-    card.show({ row, id, facts }, stage.surface(place), stage.position(row, place));
+    const id = relations.idOf(row), facts = factsOf(row, place, data.columns.filter((column) => chosen.includes(column.name)));
+    card.show({ row, id, facts, alike: stage.alikeAt(row, place) }, stage.surface(place), stage.position(row, place));
     if (byKey) spoken.textContent = clipText([id, ...facts.map(([name, text]) => `${name} ${text}`)].join(", "), 300);
     if (query >= 0 && row !== query && similarityTo(row, place) === null) {
       dwell = setTimeout(() => { answers.similarities(graphAt(place), relations.idOf(query)); }, ASK_AFTER);
@@ -143,15 +148,20 @@ export function createExplorer(element, host) {
   // --- color -------------------------------------------------------------------------------------------------------
 
   function recolor() {
-    const { scale } = coloring.look();
-    legend.show(scale, coloring.choices().name, hidden, coloring.note());
+    const { scale } = coloring.look(), { name } = coloring.choices();
+    if (name !== coloredBy) { hidden.clear(); emphasized = null; } // what was hidden is of another legend
+    coloredBy = name;
+    legend.show(scale, name, hidden, coloring.note());
     paint();
     if (query >= 0) panel.recolor(Array.from(relations.near(query, graphAt()).rows, (row) => scale.colorOf(row)));
     renewCard();
   }
 
   function paint() {
-    stage.paint(coloring.paint({ selection, mask, hide, hidden, emphasized }));
+    const painted = coloring.paint({ selection, mask, hide, hidden, emphasized }), { shown } = painted[0];
+    stage.paint(painted);
+    const inSight = shown ? shown.subarray(0, relations.n).reduce((sum, one) => sum + one, 0) : relations.n;
+    if (inSight !== shownCount) { shownCount = inSight; tellStatus(); }
   }
 
   // --- query -------------------------------------------------------------------------------------------------------
@@ -248,8 +258,8 @@ export function createExplorer(element, host) {
   function tellStatus() {
     const count = (n, word) => `${n.toLocaleString("en-US")} ${word}${n === 1 ? "" : "s"}`;
     status.textContent = [
-      count(data.ids.length, "image"), guests.length ? `${guests.length} added` : "", selection.size ? `${selection.size.toLocaleString("en-US")} selected` : "",
-      placing ? "Placing the image…" : "",
+      shownCount < data.ids.length ? `${shownCount.toLocaleString("en-US")} of ${count(data.ids.length, "image")} shown` : count(data.ids.length, "image"), guests.length ? `${guests.length} added` : "", selection.size ? `${selection.size.toLocaleString("en-US")} selected` : "",
+      placing.waiting() ? "Placing the image…" : "",
     ].filter(Boolean).join(" · ");
   }
 
@@ -270,8 +280,8 @@ export function createExplorer(element, host) {
 
   /** Search and table know the columns, and what the main map keeps. */
   function showTools() {
-    const { kept } = data.maps[stage.shown()[0]], last = toolColumns.at(-1), name = "neighbors kept";
-    const next = data.columns.some((column) => column.name === name) ? data.columns : [...data.columns, last?.values === kept ? last : { name, kind: "number", values: kept }];
+    const { kept } = data.maps[stage.shown()[0]], last = toolColumns.at(-1), name = computedName("neighbors kept", data.columns);
+    const next = [...data.columns, last?.values === kept && last.name === name ? last : { name, kind: "number", values: kept }];
     if (next.length === toolColumns.length && next.every((column, i) => column === toolColumns[i])) return;
     toolColumns = next;
     search.setData({ ids: data.ids, columns: toolColumns });
@@ -299,14 +309,6 @@ export function createExplorer(element, host) {
     paint();
     tellStatus();
     if (query === relations.n + at) setQuery(query);
-  }
-
-  function addFile(name, bytes) {
-    say("");
-    placing += 1;
-    tellStatus();
-    const over = (error) => { say(error?.message ?? ""); placing -= 1; tellStatus(); };
-    request("place", { file: name }, [bytes]).then(() => over(), over);
   }
 
   /** Thumbnails that were made: who waits for one is served, and nothing else changes. */
@@ -368,6 +370,7 @@ export function createExplorer(element, host) {
   setData(host.data);
   const stopTheme = watchTheme(root, (theme) => { stage.setTheme(theme); coloring.setDark(theme.dark); recolor(); panel.repaint(); });
   host.onProblem?.(say);
+  host.onMeasured?.(() => panel.measured());
   host.onMap?.(setMap);
   host.onPictures?.(addPictures);
   host.onGuest?.(addGuest);

@@ -9,7 +9,7 @@ const PLAIN_NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
 
 /** @param {TableData} data @returns {string | number | null} what a column says, unrounded; null where it says nothing */
-export function cellValue(data, place, row) {
+function cellValue(data, place, row) {
   if (place < 0) return data.ids[row];
   const column = data.columns[place];
   if (column.kind === "number") return Number.isFinite(column.values[row]) ? column.values[row] : null;

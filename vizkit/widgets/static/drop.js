@@ -2,7 +2,7 @@
 
 import { clipText, make } from "./elements.js";
 
-const LARGEST = 25 * 1024 * 1024; // bytes
+const LARGEST = 8_000_000; // bytes: Jupyter closes the connection on messages of more than 10 MiB, and some travel as text that is a quarter longer
 
 /** @param {{name: string, type: string, size: number}[]} files @returns {string} what is wrong with them, in words; empty where they can be taken */
 export function refusal(files) {
@@ -11,7 +11,7 @@ export function refusal(files) {
   const [{ name, type, size }] = files, called = `“${clipText(name, 80)}”`;
   if (type && !type.startsWith("image/")) return `${called} is not an image (${clipText(type, 60)}). Add a JPEG, PNG, WebP or another image.`;
   if (!size) return `${called} is empty, or a folder. Add an image file.`;
-  if (size > LARGEST) return `${called} has ${(size / 1024 / 1024).toFixed(1)} MB, more than the 25 MB that can be sent. Save it smaller, or add it from Python.`;
+  if (size > LARGEST) return `${called} has ${(Math.ceil(size / 1e5) / 10).toFixed(1)} MB; ${(LARGEST / 1e6).toFixed(1)} MB are the most that a view can send. Make it smaller, or add it in the notebook by its path: explorer.add(path) takes larger ones.`;
   return "";
 }
 

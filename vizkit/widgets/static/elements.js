@@ -24,6 +24,12 @@ export function clipText(text, length = 240) {
   return `${Array.from(whole.slice(0, length + 1)).slice(0, -1).join("")}…`;
 }
 
+/** @returns {string} the beginning and the end, where paths and names differ */
+export function clipMiddle(text, first = 32, last = 36) {
+  const letters = Array.from(String(text));
+  return letters.length <= first + last + 1 ? letters.join("") : `${letters.slice(0, first).join("")}…${letters.slice(-last).join("")}`;
+}
+
 /**
  * Size a canvas for the screen it is on and return its context, ready to draw in CSS pixels, cleared.
  * @param {HTMLCanvasElement} canvas

@@ -6,6 +6,7 @@ import { evidenceColors, formatNumber, niceTicks } from "./colors.js";
 /** @typedef {{map: Float32Array, rows: number, cols: number, signed: boolean, limit: number}} Evidence */
 
 const GRID_FROM = 5; // CSS pixels a cell must have before its lines are drawn
+const LOOKED_AT = ":hover, :focus-visible";
 
 /** @param {Blob | null} blob @returns {Promise<ImageBitmap | null>} what the network saw; null where it cannot be read */
 export async function decodeSeen(blob) {
@@ -13,7 +14,8 @@ export async function decodeSeen(blob) {
 }
 
 /**
- * Draw a picture, and over it the map on its own grid: cells are copied, never smoothed.
+ * Draw a picture, and over it the map on its own grid: cells are copied, never smoothed. The grid itself is drawn while it is looked at:
+ * over many pictures at rest its lines look like seams.
  * @param {HTMLCanvasElement} canvas @param {number} size CSS pixels of its side
  * @param {ImageBitmap | null | undefined} image @param {Evidence | null} evidence @param {number} opacity in [0, 1]
  * @returns {[number, number, number, number] | null} the picture's place on the canvas
@@ -39,7 +41,7 @@ export function drawPicture(canvas, size, image, evidence, opacity) {
   context.imageSmoothingEnabled = false;
   context.drawImage(cells, x, y, w, h);
   context.imageSmoothingEnabled = true;
-  drawGrid(context, place, evidence, opacity);
+  if ((canvas.closest("button") ?? canvas).matches(LOOKED_AT)) drawGrid(context, place, evidence, opacity);
   canvas.dataset.overlay = "on";
   return place;
 }

@@ -1,6 +1,10 @@
 // Questions to a kernel that may be slow, busy or gone: the latest counts, and silence is told.
 
-/** @typedef {{status: "idle"} | {status: "loading"} | {status: "slow"} | {status: "ready", reply: any} | {status: "error", message: string}} Answer */
+const PATIENCE = 30000; // milliseconds of silence until it is told
+export const SILENT = "The kernel is not answering: it may be busy, restarted or gone.";
+
+/** @typedef {{status: "idle"} | {status: "loading"} | {status: "slow"} | {status: "ready", reply: any} | {status: "error", message: string, quiet: boolean}} Answer
+ *  `quiet`: nothing went wrong, there is just no answer here */
 
 /**
  * Ask for evidence until every neighbor has its own: a slow method answers for some and names those still `pending`.
@@ -45,13 +49,23 @@ export function inStages(request) {
 }
 
 /**
+ * Tell where an answer stays out: the kernel may be busy, or gone. The answer is still waited for, and may come later.
+ * @template T @param {Promise<T>} answer @param {() => void} silent @param {number} patience milliseconds @returns {Promise<T>} the same
+ */
+export function tellSilence(answer, silent, patience = PATIENCE) {
+  const timer = setTimeout(silent, patience), over = () => clearTimeout(timer);
+  answer.then(over, over);
+  return answer;
+}
+
+/**
  * Ask one question at a time. `ask(question, show)` may call `show` with what it has so far, as often as it has more; it
  * learns whether the answer is still wanted. While one is out, only the newest of the following waits; an answer that is no longer
  * wanted is dropped. After `patience` milliseconds of silence `slow` is told, and a newer question no longer waits; an
  * answer that comes later still is a welcome one.
  * @param {(question: any, show: (reply: any) => boolean) => Promise<any>} ask @param {(answer: Answer) => void} tell @param {number} patience
  */
-export function createInquiry(ask, tell, patience = 30000) {
+export function createInquiry(ask, tell, patience = PATIENCE) {
   let turn = 0, out = 0, waiting = null, timer = 0;
 
   function next() {
@@ -67,7 +81,7 @@ export function createInquiry(ask, tell, patience = 30000) {
     };
     Promise.resolve().then(() => ask(question, show)).then(
       (reply) => finish(mine, { status: "ready", reply }),
-      (error) => finish(mine, { status: "error", message: error?.message || String(error) }),
+      (error) => finish(mine, { status: "error", message: error?.message || String(error), quiet: Boolean(error?.quiet) }),
     );
   }
 

@@ -6,26 +6,40 @@ import { alignedBytes, keepSame, readData, readGuest, readPart, readReply } from
 
 const DATA_TRAITS = ["ids", "_maps", "_graphs", "_columns", "_thumbnails", "_offsets", "_coming", "_k", "_info"];
 
+// What the user does to what several views share, by the trait it changes.
+const ACTS = { query: "query", select: "selection", show: "shown" };
+
 /** @param {any} model an anywidget model @param {string} view this view's own name @returns {import("./core.js").Host & {stop: () => void}} */
 export function createJupyterHost(model, view) {
-  const open = new Map();
-  let serial = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {}, tellPictures = () => {}, tellGuest = () => {};
+  const open = new Map(), acting = new Map(); // questions by serial; by trait the number of the view's last act that the kernel has not heard
+  let serial = 0, acts = 0, tellState = () => {}, tellProblem = () => {}, tellMap = () => {}, tellPictures = () => {}, tellGuest = () => {}, tellMeasured = () => {};
+
+  /** The kernel's order holds: what others did before it heard of an act that is under way is past already, and an answer to an older act too. */
+  function onState(message, buffers) {
+    if (message.act !== undefined) for (const [trait, act] of acting) if (act === message.act) acting.delete(trait);
+    // Only what changed is in a state: the rest may have moved on in the browser meanwhile.
+    const state = { query: message.query, shown: message.shown, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined };
+    for (const trait of acting.keys()) state[trait] = undefined;
+    if (Object.values(state).some((value) => value !== undefined)) tellState(state);
+  }
 
   function onMessage(message, buffers) {
-    if (message.type === "state" && message.origin !== view) {
-      // Only what changed is in a state: the rest may have moved on in the browser meanwhile.
-      tellState({ query: message.query, shown: message.shown, selection: buffers?.length ? new Uint32Array(alignedBytes(buffers[0])) : undefined });
+    if (message.view && message.view !== view) return;
+    if (message.type === "state") {
+      if (message.origin !== view) onState(message, buffers);
     } else if (message.type === "map") {
       tellMap({ map: message.map ?? 0, done: message.done, xy: buffers?.length ? new Float32Array(alignedBytes(buffers[0])) : null });
     } else if (message.type === "thumbnails") {
-      if (!message.view || message.view === view) tellPictures(readPart(message, buffers));
+      tellPictures(readPart(message, buffers));
     } else if (message.type === "guest") {
-      if (!message.view || message.view === view) tellGuest(readGuest(message, buffers ?? []));
+      tellGuest(readGuest(message, buffers ?? []));
+    } else if (message.type === "measured") {
+      tellMeasured();
     } else if (message.type === "problem") {
       tellProblem(message.error);
-    } else if (message.type === "reply" && message.view === view && !message.ok && !Number.isInteger(message.serial)) {
+    } else if (message.type === "reply" && !message.ok && !Number.isInteger(message.serial)) {
       tellProblem(message.error);
-    } else if (message.type === "reply" && message.view === view && open.has(message.serial)) {
+    } else if (message.type === "reply" && open.has(message.serial)) {
       const { name, resolve, reject } = open.get(message.serial);
       open.delete(message.serial);
       try {
@@ -41,9 +55,13 @@ export function createJupyterHost(model, view) {
   return {
     data: readData(model),
     send(event) {
+      const trait = ACTS[event.type], act = trait && acts + 1;
       // The buffer is a copy of its own: JupyterLab sends the whole of what lies under a typed array.
-      if (event.type === "select") model.send({ type: "select", view }, undefined, [event.rows.slice().buffer]);
-      else model.send({ ...event, view });
+      if (event.type === "select") model.send({ type: "select", view, act }, undefined, [event.rows.slice().buffer]);
+      else model.send(trait ? { ...event, view, act } : { ...event, view });
+      if (!trait) return;
+      acts = act;
+      acting.set(trait, act);
     },
     request(name, payload, files = []) {
       return new Promise((resolve, reject) => {
@@ -64,6 +82,7 @@ export function createJupyterHost(model, view) {
     onMap(callback) { tellMap = callback; },
     onPictures(callback) { tellPictures = callback; },
     onGuest(callback) { tellGuest = callback; },
+    onMeasured(callback) { tellMeasured = callback; },
     onProblem(callback) { tellProblem = callback; },
     stop() { model.off("msg:custom", onMessage); },
   };

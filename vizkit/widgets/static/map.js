@@ -10,8 +10,10 @@ import { watchGestures } from "./gestures.js";
 const HOVER_REACH = 20; // CSS pixels from the pointer to the nearest point that still counts as hovered
 const MOVE_TIME = 400; // milliseconds a new layout takes to replace the old one
 const FRAME_TIMES = [80, 600]; // milliseconds, least and most, that points glide to a frame of a layout that is being made
-const DEEPEST_ZOOM = 400;
+const DEEPEST_ZOOM = 400; // of the scale that shows all, but no deeper than typical neighbors lie apart by
+const FARTHEST_APART = 400; // CSS pixels
 const TILES_FROM = 4000; // rows in the view, at most, among which thumbnails are placed
+const TILES_STAY = 1.2; // times as many rows while thumbnails are there, so that a small pan does not take them away and bring them back
 const ROOMY = 56; // CSS pixels between points, typically, from which thumbnails need no zoom: less, and they would hide half of the map
 const ZOOMED = 1.3; // of the scale that shows all, from which thumbnails are wanted
 const DOT = 3; // CSS pixels from a point's middle that mean it, whatever lies over it
@@ -27,7 +29,8 @@ const TILE_REACH = 36; // CSS pixels from the middle of a thumbnail to beyond it
 export function createMap(told) {
   const surface = make("div", { class: "vk-surface", "data-vizkit": "map", tabindex: 0, role: "application", "aria-roledescription": "map of images" });
   const overlay = make("canvas", { class: "vk-overlay", "aria-hidden": "true" });
-  surface.append(overlay);
+  const lost = make("p", { class: "vk-nothing", text: "No point here: Show all (0)", hidden: true });
+  surface.append(overlay, lost);
   let xy = new Float32Array(0), before = xy, grid = null, visible = null;
   let view = fitView(boundsOf(xy), 1, 1), fitScale = view.scale, fitted = true;
   let marks = { query: -1, neighbors: [], near: -1, linked: -1 }, hover = -1, shape = null;
@@ -97,6 +100,7 @@ export function createMap(told) {
     if (pointsStale) {
       points.draw(view, t, diameter);
       drawTiles();
+      lost.hidden = Boolean(glide) || !xy.length || !grid || fewRowsInBox(grid, boxAround(view.width / 2, view.height / 2, view.width / 2, view.height / 2), 0) === null;
       // A pointer at rest tells nothing, though points move under it and thumbnails come.
       if (pointer) setHover(rowAt(...pointer));
     }
@@ -118,8 +122,10 @@ export function createMap(told) {
       return;
     }
     spacing ??= typicalSpacing(shownGrid());
-    const size = sizeOfTiles(), rows = size ? fewRowsInBox(shownGrid(), boxAround(view.width / 2, view.height / 2, view.width / 2 + size, view.height / 2 + size), TILES_FROM, visible) : null;
+    const size = sizeOfTiles(), most = TILES_FROM * (mosaic.isShown() ? TILES_STAY : 1);
+    const rows = size ? fewRowsInBox(shownGrid(), boxAround(view.width / 2, view.height / 2, view.width / 2 + size, view.height / 2 + size), most, visible) : null;
     if (!rows) { mosaic.clear(); return; }
+    // What is hovered is not among the first: a thumbnail that appeared under the pointer would push others away.
     mosaic.draw({ view, at: position, rows, first: [marks.query, ...marks.neighbors].filter((row) => row >= 0), size, thumbnail: told.thumbnail, peek: told.peek, colorOf: (row) => rgba.subarray(4 * row, 4 * row + 4), redraw });
   }
 
@@ -143,6 +149,12 @@ export function createMap(told) {
     return -1;
   }
 
+  /** @returns {number} how many others lie in the very place of a row, and cannot be told from it */
+  function alikeAt(row) {
+    const x = xy[2 * row], y = xy[2 * row + 1];
+    return glide || !Number.isFinite(x) ? 0 : Math.max(rowsInBox(shownGrid(), { minX: x, minY: y, maxX: x, maxY: y }, visible).length - 1, 0);
+  }
+
   function look(next) {
     turn = null;
     view = next;
@@ -152,7 +164,8 @@ export function createMap(told) {
 
   function zoom(px, py, factor) {
     fitted = false;
-    look(zoomAbout(current(), px, py, factor, fitScale * 0.4, fitScale * DEEPEST_ZOOM));
+    const deepest = Math.max(Math.min(spacing ? FARTHEST_APART / spacing : Infinity, fitScale * DEEPEST_ZOOM), fitScale * 4);
+    look(zoomAbout(current(), px, py, factor, fitScale * 0.4, deepest));
   }
 
   function reset() {
@@ -190,7 +203,8 @@ export function createMap(told) {
     if (arrow) {
       pointer = null;
       const at = hover >= 0 ? hover : marks.query;
-      const next = at >= 0 ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(shownGrid(), view.x, view.y, Infinity, visible);
+      // A guest has no place while the map moves: the walk then begins in the middle.
+      const next = Number.isFinite(xy[2 * at]) ? stepInDirection(xy, at, ...arrow, visible) : nearestRow(shownGrid(), view.x, view.y, Infinity, visible);
       if (next >= 0) { reveal(next); setHover(next, true); }
     } else if (event.key === "Enter" || event.key === " ") {
       if (hover >= 0) told.pick(hover);
@@ -213,9 +227,14 @@ export function createMap(told) {
     if (dx || dy) { fitted = false; look(panBy(current(), dx, dy)); }
   }
 
+  function leave() {
+    pointer = null;
+    setHover(-1);
+  }
+
   const gestures = watchGestures(surface, {
     hover: point,
-    leave: () => { pointer = null; setHover(-1); },
+    leave,
     click: (x, y) => {
       point(x, y);
       if (hover >= 0) told.pick(hover);
@@ -256,6 +275,8 @@ export function createMap(told) {
     reset,
     reveal,
     position,
+    alikeAt,
+    leave,
     setMode(mode) {
       gestures.setMode(mode);
       surface.dataset.mode = mode;

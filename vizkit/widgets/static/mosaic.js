@@ -88,7 +88,7 @@ const isFaint = (color) => color.length > 3 && color[3] < 128;
  * @param {HTMLElement} container of the points and the overlay; the tiles lie between the two
  * @returns {{draw: (scene: {view: import("./geometry.js").View, at: (row: number) => [number, number], rows: Uint32Array, size: number,
  *   thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
- *   colorOf: (row: number) => ArrayLike<number>, redraw: () => void, first?: ArrayLike<number>}) => void, clear: () => void, sideOf: (row: number) => number}}
+ *   colorOf: (row: number) => ArrayLike<number>, redraw: () => void, first?: ArrayLike<number>}) => void, clear: () => void, isShown: () => boolean, sideOf: (row: number) => number}}
  *   `rows`: visible ones in or near the view, ascending; `size`: as `tileSize` says; `colorOf`: sRGB 0..255, with the opacity 0..255
  *   where a point is faint; `sideOf`: CSS pixels of the tile that a row has on the screen, 0 where it is a point
  */
@@ -165,6 +165,7 @@ export function createMosaic(container) {
       Object.assign(canvas.dataset, { tiles: sides.size, waiting: tiles.length - sides.size, side: Math.round(Math.max(...sides.values(), 0)) });
     },
     clear,
+    isShown: () => !canvas.hidden,
     sideOf: (row) => sides.get(row) ?? 0,
   };
 }

@@ -1,6 +1,7 @@
 // The explorer in a page of its own, without a kernel: data, and what was computed for chosen queries, lie in the page.
 
 import { createExplorer } from "./core.js";
+import { clipText } from "./elements.js";
 import { readData, readGuest, readReply } from "./wire.js";
 
 // What tells one question from another, as Python has written it.
@@ -10,10 +11,18 @@ const ASKED = {
   matches: ({ graph, query, neighbor }) => [graph, query, neighbor],
   change: ({ a, b }) => [Math.min(a, b), Math.max(a, b)],
 };
+const NAMED = 3; // of the images that have evidence, how many are told by name
 const NOT_HERE = {
-  evidence: "This page holds no evidence for this image: only the notebook can compute it.",
-  matches: "This page holds no matching patches of this pair: only the notebook can compute them.",
+  evidence(graph, answers) {
+    const ids = answers.filter(([[name, at], fields]) => name === "evidence" && at === graph && !fields.error).map(([[, , id]]) => `“${clipText(id, 40)}”`);
+    const rest = ids.length - NAMED, which = ids.slice(0, NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
+    return `This page holds no evidence for this image${which ? `, but for those chosen when it was written: ${which}` : ""}. Only the notebook can compute it.`;
+  },
+  matches: () => "This page holds no matching patches of this pair: only the notebook can compute them.",
 };
+
+/** What the page does not hold: nothing went wrong. @param {string} text */
+const notHere = (text) => Object.assign(new Error(text), { quiet: true });
 
 /** @param {string} text base64 @returns {Uint8Array} */
 function fromBase64(text) {
@@ -56,9 +65,12 @@ export function createPageHost({ traits, answers, guests, state }, packed) {
     send() {},
     async request(name, question) {
       const found = known.get(JSON.stringify([name, ...(ASKED[name]?.(question) ?? [])]));
-      if (!found) throw new Error(NOT_HERE[name] ?? "Only the notebook can compute this: the page holds what was there when it was written.");
+      if (!found) throw notHere(NOT_HERE[name]?.(question.graph, answers) ?? "Only the notebook can compute this: the page holds what was there when it was written.");
       const [fields, buffers] = found;
       if (fields.error) throw new Error(fields.error);
+      if (name === "evidence" && question.method && question.method !== fields.method) {
+        throw notHere(`For this image on this map the page holds ${fields.title}: choose that. Only the notebook can compute another method.`);
+      }
       return readReply(name, fields, unpack(buffers, packed));
     },
     onGuest(callback) {

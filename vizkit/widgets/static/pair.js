@@ -6,7 +6,7 @@ import { cellAt, decodeSeen, drawMarks, drawPicture } from "./evidence.js";
 import { carriedBy, carriedWith, entryOf, gridOf, largestOf, matchingWords, mutualOf, otherSide, patchWords, shareText, speaksAgainst, strongestWith } from "./matching.js";
 import { createBadge } from "./badge.js";
 import { createMessage, createScale } from "./method.js";
-import { createInquiry } from "./inquiry.js";
+import { SILENT, createInquiry } from "./inquiry.js";
 import { similarityWords } from "./tiles.js";
 
 /** @typedef {import("./matching.js").Matching} Matching */
@@ -15,7 +15,6 @@ import { similarityWords } from "./tiles.js";
 
 const NUMBERED = 5; // matches that are numbered on the pictures
 const OPACITY = 0.75;
-const SILENT_PAIR = "The kernel is not answering: it may be busy, restarted or gone.";
 const NAMES = { a: "Query", b: "Neighbor" };
 
 /** @param {{request: (name: string, payload: any) => Promise<any>, close: () => void, step: (by: number) => void}} told */
@@ -161,8 +160,8 @@ export function createPair(told) {
   function hear(answer) {
     element.dataset.matches = answer.status;
     if (answer.status === "loading") message.say("Matching patches…", "loading");
-    if (answer.status === "slow") message.say(SILENT_PAIR, "error");
-    if (answer.status === "error") message.say(`No patch matches: ${answer.message}`, "error");
+    if (answer.status === "slow") message.say(SILENT, "error");
+    if (answer.status === "error") message.say(`No patch matches: ${answer.message}`, answer.quiet ? "quiet" : "error");
     if (answer.status === "ready") take(answer.reply);
   }
 

@@ -4,7 +4,7 @@ import { clipText, make } from "./elements.js";
 import { formatNumber } from "./colors.js";
 import { createContrast } from "./contrast.js";
 import { cellAt, decodeSeen, drawPicture } from "./evidence.js";
-import { createInquiry, inStages } from "./inquiry.js";
+import { SILENT, createInquiry, inStages } from "./inquiry.js";
 import { createMethod } from "./method.js";
 import { createPair } from "./pair.js";
 import { createTiles } from "./tiles.js";
@@ -18,7 +18,6 @@ import { createTrail } from "./trail.js";
  */
 
 const QUERY_SIZE = 152; // CSS pixels, where nothing is laid out yet
-const SILENT = "The kernel is not answering: it may be busy, restarted or gone. Map, hover and neighbors keep working.";
 const NO_HISTORY = { back: false, forward: false, trail: [], at: -1 };
 
 /**
@@ -43,11 +42,13 @@ export function createPanel(options, told) {
   resized.observe(element);
 
   /** @type {Item | null} */ let item = null;
-  let reply = null, wanted = null, paired = 0, images = {}, value = null, turn = 0;
+  let reply = null, wanted = null, quietly = false, paired = 0, images = {}, value = null, turn = 0;
 
   // --- evidence ------------------------------------------------------------------------------------------------------
 
-  function ask() {
+  /** @param {boolean} again what is shown stays until the answer has come, and where none comes */
+  function ask(again = false) {
+    quietly = again && reply !== null;
     if (!item?.neighbors.length || !item.can_explain) { inquiry.drop(); return; }
     inquiry.ask({ graph: item.graph, query: item.id, neighbors: item.neighbors.map((n) => n.id), method: wanted });
   }
@@ -59,11 +60,12 @@ export function createPanel(options, told) {
 
   /** @param {import("./inquiry.js").Answer} answer */
   function hear(answer) {
+    if (quietly && ["loading", "slow", "error"].includes(answer.status)) return;
     element.dataset.evidence = answer.status;
     if (answer.status === "ready") { showReply(answer.reply); return; }
     if (answer.status === "loading") { forgetReply(); method.say("Computing evidence…", "loading"); }
-    if (answer.status === "slow") method.say(SILENT, "error");
-    if (answer.status === "error") { forgetReply(); method.say(answer.message, "error"); }
+    if (answer.status === "slow") method.say(`${SILENT} Map, hover and neighbors keep working.`, "error");
+    if (answer.status === "error") { forgetReply(); method.say(answer.message, answer.quiet ? "quiet" : "error"); }
     paintAll();
   }
 
@@ -112,7 +114,7 @@ export function createPanel(options, told) {
 
   function paintScale() {
     const about = item?.neighbors.length > 1 ? ` · query: for neighbor ${paired + 1}` : "";
-    const text = value ? `${formatNumber(value.value)} ${reply?.unit} · row ${value.row + 1}, column ${value.col + 1}` : `${reply?.unit}${about}`;
+    const text = value ? `${formatNumber(value.value)} ${reply?.unit} · row ${value.row + 1}, column ${value.col + 1}` : `${reply?.unit}${about}${images.seen ? " · the network’s view" : ""}`;
     method.scale(reply ? { signed: reply.signed, limit: reply.limit, text } : null, value?.value ?? null);
   }
 
@@ -145,7 +147,8 @@ export function createPanel(options, told) {
     const box = queryPicture.getBoundingClientRect();
     read(images.seen ? cellAt(queryPicture.place, evidenceOf("a", paired), event.clientX - box.left, event.clientY - box.top) : null);
   });
-  queryPicture.addEventListener("pointerleave", () => read(null));
+  queryPicture.addEventListener("pointerenter", paintQuery);
+  queryPicture.addEventListener("pointerleave", () => { read(null); paintQuery(); });
 
   // --- views: all neighbors, one pair, a contrast --------------------------------------------------------------------
 
@@ -295,6 +298,8 @@ export function createPanel(options, told) {
         tiles.renew(next.neighbors);
       } else showItem(next);
     },
+    /** Something was measured that says which method to trust. */
+    measured() { if (item) ask(true); },
     /** @param {number[][]} colors one a neighbor: the dots follow the map's colors */
     recolor: tiles.recolor,
     destroy() {

@@ -29,14 +29,14 @@ export class RecentMap {
 }
 
 /** @param {Uint8Array} bytes @returns {string} the type a picture's first bytes tell */
-export function pictureType(bytes) {
+function pictureType(bytes) {
   if (bytes[0] === 0x89 && bytes[1] === 0x50) return "image/png";
   if (bytes[0] === 0xff && bytes[1] === 0xd8) return "image/jpeg";
   return "image/webp";
 }
 
 /** @param {Blob} blob @returns {Promise<ImageBitmap | null>} null where the picture cannot be read */
-export async function decodePicture(blob) {
+async function decodePicture(blob) {
   try {
     return await createImageBitmap(blob);
   } catch {

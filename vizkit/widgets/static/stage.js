@@ -5,16 +5,17 @@ import { createMap } from "./map.js";
 
 const KEYS = "Arrow keys move from image to image, Enter shows neighbors, plus and minus zoom, 0 shows all, Escape clears.";
 const NOWHERE = [NaN, NaN];
+const MOST_MARKED = 30; // neighbors, the nearest, that are ringed: more would cover the map
 
 /**
  * @param {{hover: (row: number, place: number, byKey: boolean) => void, pick: (row: number) => void, select: (rows: Uint32Array, add: boolean) => void,
  *   clear: () => void, moved: () => void, notify: (text: string) => void, shown: (maps: number[]) => void,
- *   neighborsOf: (row: number, map: number) => ArrayLike<number>, thumbnail: (row: number) => Promise<ImageBitmap | null>,
+ *   neighborsOf: (row: number, map: number) => Int32Array, thumbnail: (row: number) => Promise<ImageBitmap | null>,
  *   peek: (row: number) => ImageBitmap | undefined}} told `place`: 0, or 1 for the second of two; `shown`: the user chose maps
  */
 export function createStage(told) {
   const element = make("div", { class: "vk-stage" });
-  const beside = make("button", {
+  const pairing = make("button", {
     type: "button", class: "vk-button", "data-vizkit": "side-by-side", "aria-pressed": "false", text: "Side by side", title: "Two maps of the same images", hidden: true,
     on: { click: () => choose(shown.length > 1 ? shown.slice(0, 1) : [shown[0], (shown[0] + 1) % data.maps.length]) },
   });
@@ -26,7 +27,7 @@ export function createStage(told) {
     const title = make("span", { class: "vk-title", dir: "auto" }), note = make("span", { class: "vk-map-note vk-quiet", "data-vizkit": "map-note", dir: "auto" });
     const map = createMap({
       ...told,
-      neighborsOf: (row) => told.neighborsOf(row, shown[place]),
+      neighborsOf: (row) => told.neighborsOf(row, shown[place]).slice(0, MOST_MARKED),
       hover(row, byKey) {
         for (const other of panes) if (other.map !== map) other.map.setMarks({ linked: row });
         told.hover(row, place, byKey);
@@ -64,8 +65,8 @@ export function createStage(told) {
 
   function describe() {
     const several = data.maps.length > 1;
-    beside.hidden = !several;
-    beside.setAttribute("aria-pressed", String(shown.length > 1));
+    pairing.hidden = !several;
+    pairing.setAttribute("aria-pressed", String(shown.length > 1));
     element.dataset.maps = String(shown.length);
     for (const { map, select, title, note, nothing, index, element: box } of panes) {
       const { name, title: words, note: found } = data.maps[index];
@@ -88,6 +89,7 @@ export function createStage(told) {
       const gone = panes.pop();
       gone.map.destroy();
       gone.element.remove();
+      for (const { map } of panes) map.setMarks({ linked: -1 }); // what was hovered there
     }
     while (panes.length < maps.length) panes.push(createPane(panes.length));
     panes.forEach((pane, place) => {
@@ -101,14 +103,14 @@ export function createStage(told) {
 
   function setMarks(next) {
     marks = { ...marks, ...next };
-    for (const { map, index } of panes) map.setMarks({ ...marks, neighbors: marks.query < 0 ? [] : told.neighborsOf(marks.query, index) });
+    for (const { map, index } of panes) map.setMarks({ ...marks, neighbors: marks.query < 0 ? [] : told.neighborsOf(marks.query, index).slice(0, MOST_MARKED) });
   }
 
   const paneOf = (index) => panes.find((pane) => pane.index === index);
 
   return {
     element,
-    beside,
+    pairing,
     show,
     setMarks,
     shown: () => shown,
@@ -160,9 +162,13 @@ export function createStage(told) {
     reset() { for (const { map } of panes) map.reset(); },
     /** @returns {[number, number]} pixels from the upper left corner of a map */
     position: (row, place) => panes[Math.min(place, panes.length - 1)].map.position(row),
+    /** @returns {number} how many other images lie in the very place of a row */
+    alikeAt: (row, place) => panes[Math.min(place, panes.length - 1)].map.alikeAt(row),
     surface: (place) => panes[Math.min(place, panes.length - 1)].map.surface,
     /** Move the maps no farther than a row needs to be seen. */
     reveal(row) { if (row >= 0) for (const { map } of panes) map.reveal(row); },
+    /** Nothing is hovered any more. */
+    leave() { for (const { map } of panes) map.leave(); },
     focus() { panes[0].map.surface.focus({ preventScroll: true }); },
     destroy() {
       for (const { map } of panes) map.destroy();

@@ -3,17 +3,18 @@
 import { clipText, make } from "./elements.js";
 import { columnText } from "./colors.js";
 import { csvOf, sortRows } from "./csv.js";
+import { SILENT, tellSilence } from "./inquiry.js";
 
 const ROWS_SHOWN = 200;
 const CELL_LENGTH = 120; // characters of a cell; more would have to be laid out
 
 /**
- * @param {{pick: (row: number) => void, near: (row: number) => void, name: ((text: string) => void) | null}} told
- *   `near(-1)`: no row is pointed at; `name`: null where nobody keeps names
+ * @param {{pick: (row: number) => void, near: (row: number) => void, name: ((text: string) => Promise<{column: string}>) | null}} told
+ *   `near(-1)`: no row is pointed at; `name`: null where nobody keeps names, else `column` is the one that the selection has become
  * @returns {{element: HTMLElement, show: (rows: ArrayLike<number>, data: {ids: string[], columns: import("./colors.js").Column[]}) => void}}
  */
 export function createTable(told) {
-  let rows = new Uint32Array(0), data = { ids: [], columns: [] }, sorted = rows, by = null, descending = false, asked = null;
+  let rows = new Uint32Array(0), data = { ids: [], columns: [] }, sorted = rows, by = null, descending = false;
 
   const heading = make("strong", { class: "vk-table-heading" });
   const field = make("input", { type: "text", class: "vk-input", "data-vizkit": "selection-name", "aria-label": "Name for the selection", placeholder: "Name", maxlength: 200, dir: "auto", autocomplete: "off", on: { keydown: onFieldKey } });
@@ -103,9 +104,12 @@ export function createTable(told) {
       field.focus();
       return;
     }
-    asked = text;
-    message.textContent = "";
-    told.name(text);
+    message.textContent = "Naming…";
+    const say = (words) => { message.textContent = words; };
+    tellSilence(told.name(text), () => say(SILENT)).then(({ column }) => {
+      say(column === text ? `Named: “${clipText(text, 60)}” is a column now.` : `Named: “${clipText(column, 60)}” is a column now; “${clipText(text, 60)}” was taken.`);
+      if (field.value.trim() === text) field.value = "";
+    }, (error) => say(error?.message || String(error)));
   }
 
   function saveFile() {
@@ -115,14 +119,6 @@ export function createTable(told) {
     link.click();
     link.remove();
     setTimeout(() => URL.revokeObjectURL(address), 10000); // the browser reads it after the click has returned
-  }
-
-  /** Said once the column is there, not when it was asked for. */
-  function tellNamed() {
-    if (asked === null || !data.columns.some((column) => column.name === asked)) return;
-    message.textContent = `Named: “${clipText(asked, 60)}” is a column now.`;
-    if (field.value.trim() === asked) field.value = "";
-    asked = null;
   }
 
   render();
@@ -140,7 +136,6 @@ export function createTable(told) {
       rows = Uint32Array.from(nextRows);
       data = nextData;
       render();
-      tellNamed();
     },
   };
 }

@@ -1,7 +1,7 @@
 // Light or dark: read from the page the explorer stands in, told again when that changes.
 
 /** @param {string} color a computed CSS color @returns {[number, number, number]} 0..255; white for what cannot be read or seen through */
-export function cssToRgb(color) {
+function cssToRgb(color) {
   const parts = color.match(/-?[\d.]+(e-?\d+)?/g)?.map(Number) ?? [];
   if (parts.length < 3 || parts[3] === 0) return [255, 255, 255];
   return parts.slice(0, 3).map((v) => Math.round(color.startsWith("color(") ? v * 255 : v));

@@ -11,7 +11,7 @@ import { cellAt, drawPicture } from "./evidence.js";
 const TILE_SIZE = 84; // CSS pixels, where nothing is laid out yet
 
 /** @returns {string} a cosine with the true minus sign */
-export const cosineText = (value) => value.toFixed(3).replace("-", "−");
+const cosineText = (value) => value.toFixed(3).replace("-", "−");
 
 /** @param {number | null | undefined} percentile in percent @returns {string} empty where it is not known; never rounded up to all */
 export function percentileText(percentile) {
@@ -46,11 +46,11 @@ export function createTiles(told) {
       "aria-label": `Neighbor ${index + 1}, ${name}, ${clipText(neighbor.label, 60)}, ${words}${only}. Enter makes it the query${explains ? ", M matches its patches" : ""}.`,
       on: {
         click: () => told.pick(index),
-        pointerenter: () => told.point(index),
-        pointerleave: () => { told.read(index, null); told.point(-1); },
+        pointerenter: () => { told.point(index); repaint(index); },
+        pointerleave: () => { told.read(index, null); told.point(-1); repaint(index); },
         pointermove: (event) => readAt(event, index),
-        focus: () => { told.point(index); focusable(index); },
-        blur: () => told.point(-1),
+        focus: () => { told.point(index); focusable(index); repaint(index); },
+        blur: () => { told.point(-1); repaint(index); },
       },
     }, make("span", { class: "vk-tile-frame" }, picture, neighbor.only_here ? make("span", { class: "vk-only", text: "only here" }) : null),
     make("span", { class: "vk-tile-line" }, make("span", { text: cosineText(neighbor.similarity) }), make("span", { class: "vk-percentile", text: percentileText(neighbor.percentile) })),
@@ -68,6 +68,11 @@ export function createTiles(told) {
 
   function paint(tile, index) {
     tile.picture.place = drawPicture(tile.picture, tile.picture.clientWidth || TILE_SIZE, tile.seen ?? tile.image, tile.seen ? painted(index) : null, opacity);
+  }
+
+  /** It is looked at, or no longer. */
+  function repaint(index) {
+    if (tiles[index]) paint(tiles[index], index);
   }
 
   function readAt(event, index) {

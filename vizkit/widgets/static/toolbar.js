@@ -16,6 +16,7 @@ const MODES = {
 export function createToolbar(told, { find, more }) {
   const colorBy = make("select", { class: "vk-select", "data-vizkit": "colorby", on: { change: () => told.color(colorBy.value) } });
   const modes = Object.entries(MODES).map(([mode, [text, title]]) => make("button", { type: "button", class: "vk-button", "data-mode": mode, text, title, on: { click: () => setMode(mode) } }));
+  let offered = "";
   const element = make("div", { class: "vk-toolbar" }, ...find,
     make("label", { class: "vk-row" }, make("span", { class: "vk-quiet", text: "Color by" }), colorBy),
     make("div", { class: "vk-group", role: "group", "aria-label": "What dragging does" }, ...modes),
@@ -30,8 +31,10 @@ export function createToolbar(told, { find, more }) {
     element,
     setMode,
     setColors({ name, columns, computed }) {
-      const option = (text) => make("option", { value: text, text: clipText(text, 60) });
-      colorBy.replaceChildren(make("option", { value: "", text: "nothing" }), ...columns.map(option), make("optgroup", { label: "computed" }, ...computed.map(option)));
+      const option = (text) => make("option", { value: text, text: clipText(text, 60) }), offer = JSON.stringify([columns, computed]);
+      // The list may be open: it is built anew only for other colors.
+      if (offer !== offered) colorBy.replaceChildren(make("option", { value: "", text: "nothing" }), ...columns.map(option), make("optgroup", { label: "computed" }, ...computed.map(option)));
+      offered = offer;
       colorBy.value = name;
     },
   };

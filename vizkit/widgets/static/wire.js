@@ -7,12 +7,20 @@ export function alignedBytes(bytes) {
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
 }
 
+/** What a trait's value was decoded to: it is decoded once, however often something else changes. */
+const decoded = new WeakMap();
+
 const floatsOf = (bytes) => new Float32Array(alignedBytes(bytes));
 
 function readColumn(column) {
   const { name, kind } = column;
   if (kind === "category") return { name, kind, categories: column.categories, codes: new Int32Array(alignedBytes(column.codes)) };
   return { name, kind, values: kind === "text" ? column.values : floatsOf(column.values) };
+}
+
+function readColumns(columns) {
+  if (!decoded.has(columns)) decoded.set(columns, columns.map(readColumn));
+  return decoded.get(columns);
 }
 
 /** @param {{get: (name: string) => any}} model @returns {import("./core.js").Data} */
@@ -27,7 +35,7 @@ export function readData(model) {
       indices: new Int32Array(alignedBytes(graph.indices)), similarities: floatsOf(graph.similarities), randoms: floatsOf(graph.randoms),
       can_explain: Boolean(graph.can_explain), why_not: graph.why_not ?? "",
     })),
-    columns: (model.get("_columns") ?? []).map(readColumn),
+    columns: readColumns(model.get("_columns") ?? []),
     thumbnails: thumbnails?.byteLength ? new Uint8Array(thumbnails.buffer ?? thumbnails, thumbnails.byteOffset ?? 0, thumbnails.byteLength) : null,
     offsets: model.get("_offsets")?.byteLength ? new Uint32Array(alignedBytes(model.get("_offsets"))) : null,
     k: model.get("_k") ?? 0,
@@ -67,9 +75,9 @@ export function readPart({ done }, [rows, offsets, files]) {
 }
 
 /** @param {any} message @returns {import("./core.js").Guest} an image that is none of the explorer's own, with its picture */
-export function readGuest({ id, note, unusualness, maps, graphs }, [picture]) {
+export function readGuest({ id, note, maps, graphs }, [picture]) {
   return {
-    id, note: note ?? "", unusualness: unusualness ?? [], maps: maps ?? [],
+    id, note: note ?? "", maps: maps ?? [],
     graphs: (graphs ?? []).map(({ rows, similarities }) => ({ rows: Int32Array.from(rows), similarities: Float32Array.from(similarities) })),
     picture: new Uint8Array(alignedBytes(picture)),
   };
