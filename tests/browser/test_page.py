@@ -99,10 +99,9 @@ def test_patches_are_matched_without_a_kernel(opened, screenshots):
     other = tile.get_attribute("data-id")
     tile.hover()
     page.locator("[data-vizkit=compare]").first.click()
-    page.wait_for_function("document.querySelector('[data-vizkit=pair-text] p').textContent")
     pair = vk.explain_pair(spaces["first"].encoder, photo(2), photo(IDS.index(other)), "contribution")
     share = pair.matches(n=1000).carried.loc["all", "share"]
-    assert f"{share:.1%}" in page.inner_text("[data-vizkit=pair-text]")
+    page.locator("[data-vizkit=pair-text]").get_by_text(f"{share:.1%}").first.wait_for()
     page.screenshot(path=screenshots / "exported-pair.png")
 
 
