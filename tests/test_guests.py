@@ -206,7 +206,7 @@ def test_the_sharp_picture_of_an_added_image_is_the_one_that_was_sent(here, spac
 def test_a_map_stands_also_where_its_guests_cannot_be_placed(spaces, layouts, monkeypatch):
     explorer = Recording(spaces[0], layouts["one"], 3)
     explorer.add(photo(100))
-    monkeypatch.setattr(module, "place", lambda *_: 1 / 0)
+    monkeypatch.setattr(vk.placing, "place", lambda *_: 1 / 0)
     explorer.follow(lambda: vk.projection.unfolding(spaces[0], method="pca"), {"method": "pca"})
     assert explorer.wait(60)
     assert not explorer.moving

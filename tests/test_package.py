@@ -39,6 +39,17 @@ def test_importing_vizkit_loads_nothing_heavy():
     assert run(f"import vizkit; print([name for name in {HEAVY} if name in sys.modules])", cwd=REPO) == "[]"
 
 
+def test_an_explorer_of_vectors_alone_opens_without_torch():
+    code = """
+import numpy as np, pandas as pd, vizkit as vk
+vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+embeddings = vk.Embeddings.from_frame(pd.DataFrame({"embedding": list(vectors)}))
+explorer = vk.explore(embeddings, vk.project(embeddings, method="pca"))
+print("torch" in sys.modules, explorer.errors)
+"""
+    assert run(code, cwd=REPO) == "False []"
+
+
 def test_every_public_name_resolves_to_what_it_says():
     assert vizkit.__all__ == list(dict.fromkeys(vizkit.__all__))
     for name in vizkit.__all__:

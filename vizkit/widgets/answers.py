@@ -8,21 +8,17 @@ import numpy as np
 from PIL import Image
 
 from ..embeddings import Embeddings, require_encoder
-from ..encoders import Encoder
 from ..errors import InputError
-from ..saliency.answering import choose
-from ..saliency.badges import badge_of, best_of, listen
-from ..saliency.evidence import method_name
-from ..saliency.methods import METHODS, Given, method_of
-from ..saliency.questions import explain_contrast, explain_many, explain_pair
-from ..saliency.spatial import Seen, see, weights_of
-from ..saliency.targets import units_of
 from .thumbnails import webp
 
+# Saliency is imported where it is used: it needs torch, and an explorer of vectors alone opens seconds sooner without.
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..encoders import Encoder
     from ..saliency.evidence import Evidence, PairEvidence
+    from ..saliency.methods import Given
+    from ..saliency.spatial import Seen
     from .guests import Guests
 
 _PICTURE = 320  # pixels of the longer side of a sharp picture
@@ -70,7 +66,11 @@ class Answers:
         self._measured = measured
         self._seen: dict[tuple[int, str], Seen] = {}  # by graph and id, the latest last
         self._keeping = Lock()  # views may be answered while a cell of the notebook runs, in another thread
-        listen(self._hear)
+        self._explains = any(space.encoder is not None for space in self._spaces)
+        if self._explains:
+            from ..saliency.badges import listen
+
+            listen(self._hear)
 
     def _hear(self) -> None:
         if self._measured is not None:
@@ -78,8 +78,13 @@ class Answers:
 
     def describe(self) -> dict[str, Any]:
         """Return what can be asked for, as fields of the explorer's `_info`."""
+        methods: list[dict[str, str]] = []
+        if self._explains:
+            from ..saliency.methods import METHODS
+
+            methods = [{"name": method.name, "title": method.title} for method in METHODS.values()]
         return {
-            "methods": [{"name": method.name, "title": method.title} for method in METHODS.values()],
+            "methods": methods,
             "has_pictures": self._spaces[0].images is not None,
         }
 
@@ -119,6 +124,8 @@ class Answers:
         self, graph: int, query: str, others: list[str], method: str | None
     ) -> "tuple[dict[str, Any], list[PairEvidence]]":
         """Return the fields of evidence, and what they are of."""
+        from ..saliency.questions import explain_many
+
         encoder = require_encoder(self._spaces[graph], "Evidence")
         if not others:
             raise InputError("There is no neighbor to compare with.")
@@ -136,6 +143,9 @@ class Answers:
         return fields, found
 
     def _contrast(self, graph: int, ids: list[str], method: str | None) -> tuple[dict[str, Any], list[bytes]]:
+        from ..saliency.questions import explain_contrast
+        from ..saliency.targets import units_of
+
         encoder = require_encoder(self._spaces[graph], "A contrast")
         seen = self._see(graph, ids)
         given, reason, _ = _chosen(encoder, method, seen)
@@ -160,6 +170,8 @@ class Answers:
         self, graph: int, query: str, neighbor: str
     ) -> "tuple[dict[str, Any], NDArray[np.float32], PairEvidence]":
         """Return the fields of matching patches, the matrix, and the pair that they are of."""
+        from ..saliency.questions import explain_pair
+
         encoder = require_encoder(self._spaces[graph], "Matching patches")
         found = explain_pair(encoder, *self._see(graph, [query, neighbor]), "contribution")
         (h, w), (height, width) = found.map_a.shape, found.map_b.shape
@@ -188,8 +200,10 @@ class Answers:
         }
         return fields, matrix, found
 
-    def _see(self, graph: int, ids: list[str]) -> list[Seen]:
+    def _see(self, graph: int, ids: list[str]) -> "list[Seen]":
         """Run images through a network, but for those that went through it lately."""
+        from ..saliency.spatial import see, weights_of
+
         encoder = require_encoder(self._spaces[graph], "Evidence")
         weights = weights_of(encoder)
         with self._keeping:
@@ -217,11 +231,16 @@ class Answers:
         return images[images.row(id)]
 
 
-def _chosen(encoder: Encoder, name: str | None, seen: list[Seen]) -> tuple[Given, str, str | None]:
+def _chosen(encoder: "Encoder", name: str | None, seen: "list[Seen]") -> "tuple[Given, str, str | None]":
     """Return the method for a name that a view gave, why it was taken, and the better one that may follow it.
 
     Where nobody named one and a slower one is known to be better, contribution answers at once where it is exact.
     """
+    from ..saliency.answering import choose
+    from ..saliency.badges import best_of
+    from ..saliency.evidence import method_name
+    from ..saliency.methods import method_of
+
     best = best_of(encoder)
     if name is not None and (best is None or best.method == "contribution" or method_name(best.method) != name):
         given, reason, _ = choose(encoder, name, None, seen)
@@ -232,8 +251,12 @@ def _chosen(encoder: Encoder, name: str | None, seen: list[Seen]) -> tuple[Given
     return given, reason, None
 
 
-def _fields(encoder: Encoder, found: "Sequence[Evidence]", reason: str) -> dict[str, Any]:
+def _fields(encoder: "Encoder", found: "Sequence[Evidence]", reason: str) -> dict[str, Any]:
     """Return what every answer with maps says of them."""
+    from ..saliency.badges import badge_of, best_of
+    from ..saliency.evidence import method_name
+    from ..saliency.methods import METHODS
+
     first = found[0]
     known = {name: badge_of(encoder, name) for name in METHODS}
     best = best_of(encoder)
@@ -252,8 +275,11 @@ def _fields(encoder: Encoder, found: "Sequence[Evidence]", reason: str) -> dict[
     }
 
 
-def _trust(encoder: Encoder, method: Given) -> dict[str, Any]:
+def _trust(encoder: "Encoder", method: "Given") -> dict[str, Any]:
     """Return what was measured of a method on a network: its verdict, None where nothing was, and the reason."""
+    from ..saliency.badges import badge_of
+    from ..saliency.evidence import method_name
+
     badge = badge_of(encoder, method)
     if badge is None:
         name = method_name(method)

@@ -16,7 +16,6 @@ from ..embeddings import require_encoder
 from ..errors import ImageReadError, InputError
 from ..knn import neighbors_of
 from ..pixels import as_image
-from ..placing import place
 from ..queries import resolved
 from .thumbnails import webp
 from .wire import json_text
@@ -199,6 +198,8 @@ class Guests:
 
     def _put(self, guest: Guest, at: int) -> None:
         """Place a guest on a map."""
+        from ..placing import place  # loads torch, which an explorer of vectors alone does without
+
         which = self._maps[at]
         placed = place(which.layout, guest.near[which.graph].vector)
         found = float(placed.frame["unusualness"].iloc[0])
