@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def photo(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """Draw a smooth colour field with a few bright discs: enough structure for vectors to differ."""
+    """Draw a smooth color field with a few bright discs: enough structure for vectors to differ."""
     rng = np.random.default_rng(seed)
     w, h = size
     y, x = np.mgrid[0:h, 0:w] / max(w, h)

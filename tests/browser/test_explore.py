@@ -83,7 +83,7 @@ def test_the_first_notebook_runs_and_the_explorer_answers(lab, scenes):
     lab.page.mouse.move(5, 5)
     root.screenshot(path=lab.screenshots / "explorer.png")
 
-    # A neighbor becomes the query; a selection made in Python is seen; colour by another column.
+    # A neighbor becomes the query; a selection made in Python is seen; color by another column.
     neighbors.first.click()
     root.locator("[data-vizkit=query]").get_by_text(expected[0]).first.wait_for()
     until(lab.page, lambda: lab.python("explorer.query") == repr(expected[0]))

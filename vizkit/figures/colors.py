@@ -201,7 +201,7 @@ def named(values: pd.Series) -> pd.Series:
 def _categories(values: pd.Series) -> list[Part]:
     """Return the entries of the legend, gray first; each row is in one of them.
 
-    The most frequent names, as many as there are colours, take these in the order of the names; all others are one gray
+    The most frequent names, as many as there are colors, take these in the order of the names; all others are one gray
     entry, and so are rows without a value.
     """
     codes, found = pd.factorize(named(values))

@@ -4,8 +4,8 @@ import html
 import textwrap
 from typing import Any
 
-# The explorer's colours (widgets/static/colors.js says how they were chosen), given out by the same rule: a label of
-# one column has one colour everywhere.
+# The explorer's colors (widgets/static/colors.js says how they were chosen), given out by the same rule: a label of
+# one column has one color everywhere.
 PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#841830", "#48f0c0", "#243c9c", "#6c84f0",
     "#84546c", "#a83c00", "#d8d860", "#90c084", "#84d8fc", "#78186c", "#30ccc0", "#846c54", "#d8843c", "#3054b4",
