@@ -117,22 +117,7 @@ class Guests:
         """Place an image on every map, keep it, and tell the views; return its id.
 
         Where a map is unfolding it lies for now where the one before has it; `stand` puts it right.
-
-        Parameters
-        ----------
-        image
-            A PIL image, a path, the bytes of an image file, or an array (h, w, 3) or (h, w).
-        name
-            What it shall be called; by default the name of its file, or "image". One that is taken is numbered.
-
-        Raises
-        ------
-        InputError
-            It is none of these; the name is no text; or a network is not the one that made the vectors.
-        ImageReadError
-            It cannot be read as an image.
-        MissingEncoderError
-            Vectors came without the network that made them.
+        Takes and raises what `Explorer.add` does.
         """
         if name is not None and not isinstance(name, str):
             raise InputError(f"The name is {name!r}; expected text, such as name='cat.jpg'.")
