@@ -77,12 +77,13 @@ class Layout:
     def summary(self) -> str:
         """One sentence: how the map was made, and how much of the neighborhoods it keeps, beside chance."""
         made = self._made()
-        points = f"{len(self)} point{'s' if len(self) != 1 else ''}"
+        points = f"{len(self):,} point{'s' if len(self) != 1 else ''}"
         if self.k == 0:
             return f"{made}: {points}."
+        chance = f"{self.chance:.1%}" if self.chance >= 5e-4 else f"{100 * self.chance:.1g}%"
         return (
             f"{made}: {points}; of the {self.k} nearest neighbors ({self.provenance['metric']}) the map keeps "
-            f"{self.kept.mean():.0%} (chance {self.chance:.1%})."
+            f"{self.kept.mean():.0%} (chance {chance})."
         )
 
     def _made(self) -> str:

@@ -25,6 +25,31 @@ def test_hover_shows_the_picture_of_the_point_under_the_pointer(explorer, small)
     assert not found.see("card").is_visible()
 
 
+# What a user would otherwise see a frame or two later: everything between the move and the first line below is one task.
+MOVE_AND_LOOK = """async ([clientX, clientY]) => {
+  document.querySelector("[data-vizkit=map]").dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+  await null; await null; await null; await null;
+  const { row, kind } = document.querySelector("[data-vizkit=card-image]").dataset;
+  return [row, kind];
+}"""
+
+
+def test_the_first_picture_of_a_row_is_there_before_the_next_frame(explorer, small):
+    found = explorer(small)
+    for row in lonely_rows(found, 5):
+        assert found.page.evaluate(MOVE_AND_LOOK, list(found.at(row))) == [str(row), "thumbnail"]
+        assert read_row(found.shot("card-image")) == row
+
+
+def test_what_the_processor_draws_has_a_layer_of_its_own(explorer, large):
+    found = explorer(large)
+    layers = found.page.evaluate(
+        "() => [...document.querySelectorAll('.vk-surface > canvas:not([hidden])')].map((one) =>"
+        " [one.dataset.drawer ?? '', getComputedStyle(one).willChange])"
+    )
+    assert layers == [["canvas2d", "transform"], ["", "transform"]]
+
+
 def test_among_100000_points_the_hovered_one_is_the_exact_nearest(explorer, large):
     found = explorer(large)
     places = found.positions()

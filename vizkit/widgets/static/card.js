@@ -6,7 +6,7 @@ const CARD_IMAGE = 160; // CSS pixels
 const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
 
 /**
- * @param {{thumbnail: (row: number) => Promise<ImageBitmap | null>, peek: (row: number) => ImageBitmap | undefined,
+ * @param {{atOnce: (row: number) => Promise<ImageBitmap | HTMLImageElement | null>,
  *   sharp: (row: number) => Promise<ImageBitmap | null>, has: (row: number) => boolean, isComing: (row: number) => boolean}} pictures
  * @param {HTMLElement} surface the map it lies on
  */
@@ -47,9 +47,7 @@ export function createCard(pictures, surface) {
     picture.hidden = !pictures.has(row) && !pictures.isComing(row);
     wait(pictures.isComing(row));
     picture.setAttribute("aria-label", `Picture of ${clipText(id)}`);
-    const ready = pictures.peek(row);
-    if (ready) paint(row, ready, "thumbnail");
-    else pictures.thumbnail(row).then((bitmap) => paint(row, bitmap, "thumbnail"));
+    pictures.atOnce(row).then((picture) => paint(row, picture, "thumbnail"));
     timer = setTimeout(() => {
       // Without a kernel the thumbnail stays: a card is no place to complain.
       pictures.sharp(row).then((bitmap) => { if (bitmap) paint(row, bitmap, "sharp"); }, () => {});

@@ -44,6 +44,9 @@ async function decodePicture(blob) {
   }
 }
 
+/** @param {Uint8Array} bytes of a small picture @returns {string} */
+const dataAddress = (bytes) => `data:${pictureType(bytes)};base64,${btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""))}`;
+
 /**
  * @param {{ids: string[], thumbnails: Uint8Array | null, offsets: Uint32Array | null, has_pictures: boolean, coming: boolean}} data
  *   `coming`: a thumbnail that is missing may come by `add`
@@ -111,6 +114,21 @@ export function createPictures(data, requestPicture) {
     return sharpOnes.set(row, promise);
   }
 
+  /**
+   * A thumbnail to draw in this very frame: browsers read a data address before anything else happens, while a bitmap is
+   * decoded elsewhere and comes one or two frames later.
+   * @returns {Promise<ImageBitmap | HTMLImageElement | null>}
+   */
+  async function atOnce(row) {
+    const bytes = decoded.get(row) || isComing(row) ? null : fileOf(row);
+    if (!bytes?.length) return decoded.get(row) ?? thumbnail(row);
+    const image = new Image();
+    image.src = dataAddress(bytes);
+    await null;
+    if (!image.complete) await image.decode().catch(() => null);
+    return image.naturalWidth ? image : null;
+  }
+
   /** @param {number} row @returns {ImageBitmap | undefined} the thumbnail if it is decoded already */
   const peek = (row) => decoded.get(row);
 
@@ -121,5 +139,5 @@ export function createPictures(data, requestPicture) {
     added.set(row, file);
   }
 
-  return { has, isComing, thumbnail, peek, sharp, add, addGuest, setData };
+  return { has, isComing, thumbnail, atOnce, peek, sharp, add, addGuest, setData };
 }
