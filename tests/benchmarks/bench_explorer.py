@@ -75,7 +75,7 @@ def _compare(folder: Path, sizes: list[int], tools: list[str], *, rounds: int, l
                 if len(before) == turn and any("failed" in result for result in before):
                     continue  # what did not run once is not tried again
                 before.append(_run(folder, "compare", f"{tool}:{n}", turn, limit=limit))
-    _say(table(results, sizes, tools))
+    _say(table(results, sizes, tools, {n: Points(n, folder).thumbnail_size() for n in sizes}))
 
 
 def _deliveries(folder: Path, n: int, limit: float) -> dict[str, dict]:

@@ -21,8 +21,13 @@ _HEAD = (
 Results = dict[tuple[str, int], list[dict[str, Any]]]
 
 
-def table(results: Results, sizes: Sequence[int], tools: Sequence[str]) -> str:
-    """Return a table for each number of points, medians over the rounds, and whether vizkit meets its goals."""
+def table(
+    results: Results, sizes: Sequence[int], tools: Sequence[str], thumbnails: dict[int, tuple[int, float]]
+) -> str:
+    """Return a table for each number of points, medians over the rounds, and whether vizkit meets its goals.
+
+    `thumbnails` says, by the number of points, the longer side in pixels of the smallest one and bytes a point.
+    """
     lines = []
     for n in sizes:
         runs = {tool: [run for run in results[tool, n] if "failed" not in run] for tool in tools}
@@ -35,7 +40,7 @@ def table(results: Results, sizes: Sequence[int], tools: Sequence[str]) -> str:
         for tool in tools:
             failed = [run["failed"] for run in results[tool, n] if "failed" in run]
             lines.append(_row(_cells(TOOLS[tool].title, runs[tool], failed)))
-        lines += ["", *_goals(runs)]
+        lines += ["", *_goals(runs), _thumbnail_goal(n, *thumbnails[n])]
     return "\n".join(lines)
 
 
@@ -92,6 +97,12 @@ def _goals(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     met = _met(pan <= max(1000 / 30, best))
     lines.append(f"- 30 frames a second while panning, or as many as the fastest peer: {told}: {met}")
     return lines
+
+
+def _thumbnail_goal(n: int, side: int, size: float) -> str:
+    least = 32 if n > 50_000 else 48
+    said = f"{side} px of {least}, {size / 1000:.2f} KB a point of 1.00"
+    return f"- thumbnails large enough and small enough: {said}: {_met(side >= least and size <= 1000)}"
 
 
 def _first(run: dict[str, Any]) -> float:

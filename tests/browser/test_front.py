@@ -25,9 +25,10 @@ def test_hover_shows_the_picture_of_the_point_under_the_pointer(explorer, small)
     assert not found.see("card").is_visible()
 
 
-# What a user would otherwise see a frame or two later: everything between the move and the first line below is one task.
+# All of this is one task: no frame comes between the move and the look.
 MOVE_AND_LOOK = """async ([clientX, clientY]) => {
-  document.querySelector("[data-vizkit=map]").dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
+  const move = new PointerEvent("pointermove", { clientX, clientY, bubbles: true });
+  document.querySelector("[data-vizkit=map]").dispatchEvent(move);
   await null; await null; await null; await null;
   const { row, kind } = document.querySelector("[data-vizkit=card-image]").dataset;
   return [row, kind];
