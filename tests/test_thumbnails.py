@@ -13,7 +13,8 @@ from PIL import Image
 from recording import Recording, browser, threads, until
 
 import vizkit as vk
-from vizkit.widgets import stream, thumbnails
+from vizkit.widgets import feed, stream, thumbnails
+from vizkit.widgets.thumbnails import thumbnails_of
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
@@ -108,6 +109,31 @@ def test_closed_in_the_middle_it_stops_and_the_next_explorer_makes_the_rest(embe
     assert sorted(unmade) == list(range(60))
     assert files_in(again._thumbnails, again._offsets) == expected_thumbnails(embeddings)
     again.close()
+
+
+def test_many_thumbnails_that_are_made_follow_once_the_first_view_is_there(embeddings, unmade, monkeypatch):
+    monkeypatch.setattr(feed, "_AT_ONCE", 100)
+    thumbnails_of(embeddings).finish()
+    explorer = Recording(embeddings, vk.project(embeddings, method="pca"), 5)
+    assert (explorer._coming, explorer._thumbnails, explorer._offsets) == (True, b"", b"")
+    browser(explorer, type="ready")
+    assert (explorer._coming, parts(explorer), len(unmade), threads()) == (False, [], 60, [])
+    assert files_in(explorer._thumbnails, explorer._offsets) == expected_thumbnails(embeddings)
+    explorer.close()
+    assert explorer.errors == []
+
+
+def test_many_thumbnails_of_which_some_are_missing_come_in_parts_from_the_beginning(embeddings, unmade, monkeypatch):
+    monkeypatch.setattr(feed, "_AT_ONCE", 100)
+    thumbs = thumbnails_of(embeddings)
+    next(thumbs.steps())
+    made = list(thumbs.log)
+    explorer = Recording(embeddings, vk.project(embeddings, method="pca"), 5)
+    assert (explorer._coming, explorer._thumbnails) == (True, b"")
+    until(lambda: not explorer._coming)
+    assert set(made) <= {row for _, _, files in parts(explorer) for row in files}
+    assert files_in(explorer._thumbnails, explorer._offsets) == expected_thumbnails(embeddings)
+    explorer.close()
 
 
 def test_two_explorers_share_the_work(embeddings, unmade):

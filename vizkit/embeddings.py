@@ -82,7 +82,7 @@ class Embeddings:
     @property
     def ids(self) -> list[str]:
         """The ids, in the order of the vectors."""
-        return list(self.frame.index)
+        return self.frame.index.tolist()
 
     def __len__(self) -> int:
         return len(self.vectors)

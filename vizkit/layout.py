@@ -61,7 +61,7 @@ class Layout:
     @property
     def ids(self) -> list[str]:
         """The ids, in the order of the points."""
-        return list(self.frame.index)
+        return self.frame.index.tolist()
 
     @property
     def k(self) -> int:

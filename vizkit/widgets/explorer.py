@@ -2,8 +2,8 @@
 
 What the user does in the browser comes as messages, one an act, and never as traits: traits may be merged on their way.
 Bulk data goes the other way once, as bytes. While a map unfolds only its positions travel, as messages, and so do
-thumbnails while they are made; the traits follow when the map stands and when no more thumbnails come. Messages (JSON,
-then buffers):
+thumbnails while they are made; the traits follow when the map stands and when no more thumbnails come. Many thumbnails
+that are made already follow when the first view is there. Messages (JSON, then buffers):
 
     from a view   {type: "ready", view}
                   {type: "query", view, act, id | null}                      act: a number, of each view's acts
@@ -90,11 +90,11 @@ class Explorer(Selections):
     _graphs = t.List().tag(sync=True)
     _thumbnails = t.Bytes().tag(sync=True)
     _offsets = t.Bytes().tag(sync=True)
-    _coming = t.Bool(False).tag(sync=True)  # whether thumbnails are still being made
+    _coming = t.Bool(False).tag(sync=True)  # whether thumbnails are still being made, or sent
     _k = t.Int().tag(sync=True)
     _info = t.Dict().tag(sync=True)
 
-    _feed: ThumbnailFeed | None = None  # where thumbnails had to be made
+    _feed: ThumbnailFeed | None = None
 
     def __init__(self, maps: Maps) -> None:
         self._atlas = atlas = maps
@@ -113,7 +113,8 @@ class Explorer(Selections):
         self._rows = {id: row for row, id in enumerate(atlas.embeddings.ids)}
         self._own_columns = columns_of(atlas.embeddings.frame.drop(columns="path", errors="ignore"))
         self._thumbs = thumbnails_of(atlas.embeddings)
-        small, offsets = self._thumbs.all()
+        self._feed = ThumbnailFeed(self._thumbs, send=self.send, over=self._pictures_stand, fail=self._show_error)
+        small, offsets = self._feed.first
         for one in atlas.maps:
             one.moving = one.frames is not None
         super().__init__(
@@ -122,15 +123,13 @@ class Explorer(Selections):
             _columns=self._own_columns,
             _thumbnails=small,
             _offsets=offsets,
-            _coming=not self._thumbs.complete,
+            _coming=self._feed.coming,
             _k=atlas.spaces[0].graph.k,
             _info=self._answers.describe(),
         )
         self.set_trait("ids", atlas.embeddings.ids)
         self.on_msg(self._receive)
-        if self._coming:
-            self._feed = ThumbnailFeed(self._thumbs, send=self.send, over=self._pictures_stand, fail=self._show_error)
-            self._feed.start()
+        self._feed.start()
         for at, one in enumerate(atlas.maps):
             if one.frames is not None:
                 self._movement.follow(at, one.unfolds, atlas.parameters)
@@ -197,7 +196,7 @@ class Explorer(Selections):
         self._send_state("query", "selection", "shown", view=view)
         for at, done, xy in self._movement.under_way():
             self._send_map(at, done, xy, view)
-        if self._feed is not None and self._coming:
+        if self._coming:
             self._feed.catch_up(view)
 
     def _answer(self, question: dict[str, Any], buffers: list[Any]) -> tuple[dict[str, Any], list[bytes]]:

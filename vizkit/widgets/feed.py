@@ -1,4 +1,4 @@
-"""Thumbnails sent to the views as they are made, so that a map need not wait for them."""
+"""Thumbnails sent to the views as they are made, or once a view is there, so that a map need not wait for them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,13 @@ from typing import Any
 from .stream import Stream
 from .thumbnails import Step, Thumbnails
 
+_AT_ONCE = 1_000_000  # bytes of thumbnails that go with the map: the points would have to wait for more
+
 
 class ThumbnailFeed:
     """Makes the missing thumbnails behind an explorer, in a thread of its own, and sends them in parts.
+
+    Many that are made already are not sent with the map, but to the first view that has shown it.
 
     Parameters
     ----------
@@ -17,9 +21,17 @@ class ThumbnailFeed:
     send
         Sends a message and its buffers to the views.
     over
-        Called once when no more come: all are made, or making them was interrupted. In the thread, or in the main one.
+        Called once when no more come: all are made and a view is there, or making them was interrupted. In the thread, or in
+        the main one.
     fail
         Called with an error, in the thread; `over` follows.
+
+    Attributes
+    ----------
+    first : tuple of bytes
+        What a map opens with, as `Thumbnails.all` gives it; empty where that would be much.
+    coming : bool
+        Whether more follows.
     """
 
     def __init__(
@@ -31,7 +43,12 @@ class ThumbnailFeed:
         fail: Callable[[Exception], None],
     ) -> None:
         self._thumbnails, self._send, self._over, self._fail = thumbnails, send, over, fail
-        self._told = len(thumbnails.log)  # of the log: what was there at the beginning came with the traits
+        small, offsets = thumbnails.all()
+        self._later = len(small) > _AT_ONCE
+        self.first = (b"", b"") if self._later else (small, offsets)
+        self.coming = self._later or not thumbnails.complete
+        self._making = False
+        self._told = 0 if self._later else len(thumbnails.log)  # of the log: what is first came with the traits
         self._stream = Stream(
             thumbnails.steps,
             name="thumbnails",
@@ -42,16 +59,22 @@ class ThumbnailFeed:
         )
 
     def start(self) -> None:
-        """Begin."""
-        self._stream.start()
+        """Begin, where something is missing."""
+        self._making = not self._thumbnails.complete
+        if self._making:
+            self._stream.start()
 
     def stop(self) -> None:
         """End it, after the few that are under way; nothing more is sent."""
-        self._stream.stop()
+        if self._making:
+            self._stream.stop()
 
     def catch_up(self, view: str | None) -> None:
-        """Send a view that has just been opened what the others have been sent."""
-        if self._told:
+        """Send a view that has just been opened what the others have been sent, or all where that is what is missing."""
+        if self._later and self._thumbnails.complete:
+            self._later = False
+            self._over()
+        elif self._told:
             self._send_part(view, self._thumbnails.log[: self._told])
 
     def _tell(self, step: Step) -> int:

@@ -26,7 +26,7 @@ class Linked(anywidget.AnyWidget):
     selection = t.List(t.Unicode())
     neighbors = t.List(t.Unicode(), read_only=True)
     shown = t.List(t.Unicode())
-    ids = t.List(t.Unicode(), read_only=True).tag(sync=True)
+    ids = t.List(read_only=True).tag(sync=True)  # of str: not looked at one by one, which takes long for many
 
     _atlas: Maps
     _guests: "Guests"

@@ -3,7 +3,7 @@
 import { clipMiddle, clipText, containRect, make, sizeCanvas } from "./elements.js";
 
 const CARD_IMAGE = 160; // CSS pixels
-const DWELL = 140; // milliseconds over one point before a sharper picture is asked for
+const DWELL = 300; // milliseconds over one point before a sharper picture is asked for: an answer that comes while the pointer moves on would slow it down
 
 /**
  * @param {{atOnce: (row: number) => Promise<ImageBitmap | HTMLImageElement | null>,
