@@ -24,7 +24,8 @@ class Tool:
 VIZKIT = Tool(
     "vizkit",
     "vizkit",
-    "import vizkit as vk\nvk.explore  # vizkit imports what a name needs when it is asked for\nembeddings, layout = points.opened()",
+    # vizkit imports what a name needs when it is asked for: `vk.explore` alone does it
+    "import vizkit as vk\nvk.explore\nembeddings, layout = points.opened()",
     "explorer = vk.explore(embeddings, layout)\nexplorer",
     """{
       root: () => document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden) .vizkit-explorer"),

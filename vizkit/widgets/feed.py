@@ -21,8 +21,8 @@ class ThumbnailFeed:
     send
         Sends a message and its buffers to the views.
     over
-        Called once when no more come: all are made and a view is there, or making them was interrupted. In the thread, or in
-        the main one.
+        Called once when no more come: all are made and a view is there, or making them was interrupted. In the thread,
+        or in the main one.
     fail
         Called with an error, in the thread; `over` follows.
 
@@ -70,7 +70,7 @@ class ThumbnailFeed:
             self._stream.stop()
 
     def catch_up(self, view: str | None) -> None:
-        """Send a view that has just been opened what the others have been sent, or all where that is what is missing."""
+        """Send a view that has just been opened what the others have been sent, or all that was held back."""
         if self._later and self._thumbnails.complete:
             self._later = False
             self._over()

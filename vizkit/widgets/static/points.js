@@ -6,7 +6,7 @@ import { createRasterDrawer } from "./raster.js";
 
 const CONTEXT_WAIT = 1500; // milliseconds a lost graphics context may take to come back
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
-const SOFTWARE_UNTIL = 20000; // points that WebGL in software draws as fast as the eye needs
+const SOFTWARE_UNTIL = 5000; // points that WebGL in software draws as fast as a plain picture is drawn
 
 const VERTEX = `#version 300 es
 in vec2 from;
