@@ -196,7 +196,7 @@ class Explorer(Selections):
         self._send_state("query", "selection", "shown", view=view)
         for at, done, xy in self._movement.under_way():
             self._send_map(at, done, xy, view)
-        if self._coming:
+        if self._feed is not None and self._coming:
             self._feed.catch_up(view)
 
     def _answer(self, question: dict[str, Any], buffers: list[Any]) -> tuple[dict[str, Any], list[bytes]]:
