@@ -141,8 +141,9 @@ def test_a_notebook_that_is_closed_and_opened_again_shows_its_explorer(lab):
     lab.run_all(seconds=300)
     ids = [f"image {i}" for i in range(40)]
     view = seen(lab, 1, ids)
-    view.click(view.lonely()[0])
-    asked = said(lab, "explorer.query")
+    asked = view.lonely()[0]
+    view.click(asked)
+    until(lab.page, lambda: said(lab, "explorer.query") == asked)
     lab.python("explorer.selection = explorer.ids[:5]")
     name = lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path")
     lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
