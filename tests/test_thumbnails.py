@@ -136,6 +136,19 @@ def test_many_thumbnails_of_which_some_are_missing_come_in_parts_from_the_beginn
     explorer.close()
 
 
+def test_what_another_makes_just_before_the_beginning_is_told_as_over(embeddings, unmade):
+    thumbs, over = thumbnails_of(embeddings), []
+    behind = feed.ThumbnailFeed(
+        thumbs, send=lambda *_: None, over=lambda: over.append(thumbs.complete), fail=lambda error: over.append(error)
+    )
+    thumbs.finish()
+    assert behind.coming
+    behind.start()
+    until(lambda: over)
+    behind.stop()
+    assert over == [True]
+
+
 def test_two_explorers_share_the_work(embeddings, unmade):
     layout = vk.project(embeddings, method="pca")
     both = [Recording(embeddings, layout, 5) for _ in range(2)]

@@ -43,11 +43,12 @@ class ThumbnailFeed:
         fail: Callable[[Exception], None],
     ) -> None:
         self._thumbnails, self._send, self._over, self._fail = thumbnails, send, over, fail
+        # Asked before they are taken, and once: another explorer may make the last of them at any moment.
+        self._making = not thumbnails.complete
         small, offsets = thumbnails.all()
         self._later = len(small) > _AT_ONCE
         self.first = (b"", b"") if self._later else (small, offsets)
-        self.coming = self._later or not thumbnails.complete
-        self._making = False
+        self.coming = self._later or self._making
         self._told = 0 if self._later else len(thumbnails.log)  # of the log: what is first came with the traits
         self._stream = Stream(
             thumbnails.steps,
@@ -59,8 +60,7 @@ class ThumbnailFeed:
         )
 
     def start(self) -> None:
-        """Begin, where something is missing."""
-        self._making = not self._thumbnails.complete
+        """Begin, where something was missing."""
         if self._making:
             self._stream.start()
 
@@ -71,8 +71,7 @@ class ThumbnailFeed:
 
     def catch_up(self, view: str | None) -> None:
         """Send a view that has just been opened what the others have been sent, or all that was held back."""
-        if self._later and self._thumbnails.complete:
-            self._later = False
+        if self._later and not self._making:
             self._over()
         elif self._told:
             self._send_part(view, self._thumbnails.log[: self._told])
